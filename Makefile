@@ -1,0 +1,57 @@
+# Everything a contributor runs. `make help` explains the targets; CI runs `make check` and `make test`.
+
+PYTHON ?= python3
+# Processes that run the tests; each uses one thread, so that they do not fight for the cores.
+WORKERS ?= 2
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-cuda check fmt bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with everything that training, tests and checks need
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is missing or older than 3.11: install Python 3.11 or newer," \
+	    "or name one: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[box2d,dev,plots]'
+	@touch $@
+
+train: setup ## train the CartPole preset, a minute or two on a laptop
+	$(BIN)/dqn train configs/cartpole.yaml
+
+test: setup ## run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+test-cuda: setup ## run the tests that need a CUDA GPU
+	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	  $(BIN)/python -m pytest -m cuda; \
+	else \
+	  echo "test-cuda: skipped, there is no CUDA GPU here"; \
+	fi
+
+check: setup ## everything but the tests: format, lint, types, floors, generated docs
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python docs/generate.py --check
+
+fmt: setup ## format, fix what the linter can fix, rewrite the generated docs
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+	$(BIN)/python docs/generate.py
+
+bench: setup ## measure the training speed on Pong
+	$(BIN)/python benchmarks/pong_speed.py
+
+clean: ## remove .venv, caches and build outputs; never runs/
+	rm -rf .venv build dist *.egg-info .coverage
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -path ./runs -prune -o -path ./.git -prune -o -type d -name __pycache__ -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The agent: explore, act, bootstrap, measure the error, learn."""

@@ -1,0 +1,102 @@
+"""The learner: one gradient step from one batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dqn_cli.agent.bootstrap import Bootstrap
+from dqn_cli.agent.objective import Objective
+from dqn_cli.agent.targets import TargetUpdate
+from dqn_cli.core.stateful import State, detached
+from dqn_cli.core.types import Batch
+from dqn_cli.networks.qnetwork import QNetwork
+
+
+class Learner:
+    """Holds the networks and the optimiser and applies updates.
+
+    Args:
+        online: The network that learns.
+        target: Its slow copy.
+        optimizer: Optimiser of the online network's parameters.
+        bootstrap: Builds targets.
+        objective: Measures the error.
+        target_update: Moves the target network.
+        max_grad_norm: The gradient is scaled down to this norm; None for no limit.
+    """
+
+    def __init__(
+        self,
+        online: QNetwork,
+        target: QNetwork,
+        optimizer: torch.optim.Optimizer,
+        bootstrap: Bootstrap,
+        objective: Objective,
+        target_update: TargetUpdate,
+        max_grad_norm: float | None,
+    ) -> None:
+        self.online, self.target = online, target
+        self._optimizer, self._target_update = optimizer, target_update
+        self._bootstrap, self._objective = bootstrap, objective
+        self._max_grad_norm = max_grad_norm
+        self._parameters = list(online.parameters())
+        for parameter in target.parameters():
+            parameter.requires_grad_(False)
+        self.updates = 0
+        device = self._parameters[0].device
+        # Sums since the last report stay on the device: reading them would wait for it.
+        self._sums = torch.zeros(2, device=device)
+        self._summed = 0
+
+    def update(self, batch: Batch, step: int) -> Tensor:
+        """Learns from ``batch`` at agent step ``step`` and returns priorities ``[B]``, on the device."""
+        self._target_update.before_update(self.online, self.target, step)
+        output = self.online(batch.observation)
+        prediction = output.select(batch.action)
+        with torch.no_grad():
+            backup = self._bootstrap(self.online, self.target, batch)
+        losses, priority = self._objective(prediction, backup)
+        loss = (batch.weight * losses).mean()
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._max_grad_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+        self._optimizer.step()
+        self.updates += 1
+        self._target_update.after_update(self.online, self.target, self.updates)
+        with torch.no_grad():
+            self._sums += torch.stack((loss.detach(), output.values().mean()))
+        self._summed += 1
+        return priority
+
+    def report(self) -> dict[str, float]:
+        """Returns the mean loss and mean Q-value of the updates since the last report; empty without any."""
+        if not self._summed:
+            return {}
+        loss, q_mean = (self._sums / self._summed).tolist()
+        self._sums.zero_()
+        self._summed = 0
+        return {"loss": loss, "q_mean": q_mean}
+
+    def state_dict(self) -> State:
+        """Returns networks, optimiser, counters and sums."""
+        return {
+            "online": detached(self.online.state_dict()),
+            "target": detached(self.target.state_dict()),
+            "optimizer": detached(self._optimizer.state_dict()),
+            "target_update": self._target_update.state_dict(),
+            "updates": self.updates,
+            "sums": self._sums.clone(),
+            "summed": self._summed,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes over a state that ``state_dict`` returned."""
+        self.online.load_state_dict(state["online"])
+        self.target.load_state_dict(state["target"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._target_update.load_state_dict(state["target_update"])
+        self.updates = int(state["updates"])
+        self._sums.copy_(state["sums"])
+        self._summed = int(state["summed"])

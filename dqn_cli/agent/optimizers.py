@@ -1,0 +1,77 @@
+"""Optimisers: Adam as torch has it, RMSProp in both forms of its epsilon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from dqn_cli.core.options import Fraction, Options, PositiveFloat
+
+
+class AdamOptions(Options):
+    """Adam (Kingma and Ba 2015)."""
+
+    kind: Literal["adam"] = "adam"
+    lr: PositiveFloat = Field(5.0e-4, description="Step size.")
+    eps: PositiveFloat = Field(1.0e-8, description="Added to the root of the second moment.")
+
+
+class RMSPropOptions(Options):
+    """RMSProp (Tieleman and Hinton 2012; Graves 2013 for the centred form)."""
+
+    kind: Literal["rmsprop"] = "rmsprop"
+    lr: PositiveFloat = Field(2.5e-4, description="Step size.")
+    decay: Fraction = Field(0.95, description="Decay of the moving averages.")
+    centered: bool = Field(True, description="Divide by the standard deviation of the gradient, not by its RMS.")
+    eps: PositiveFloat = Field(1.0e-2, description="Added where eps_inside_sqrt says.")
+    eps_inside_sqrt: bool = Field(
+        True, description="Add eps to the variance (Lua DQN, dqn_zoo, Dopamine), not to its root (torch)."
+    )
+
+
+class RMSPropInsideRoot(torch.optim.Optimizer):
+    """RMSProp with epsilon inside the root: ``p -= lr * g / sqrt(v - m^2 + eps)``.
+
+    ``v`` and ``m`` are moving averages of g^2 and g; ``m`` is left out where not centred. This is the optimiser of
+    the Lua DQN code, which torch does not have.
+
+    Args:
+        parameters: What to optimise.
+        lr: Step size.
+        decay: Decay of the moving averages.
+        eps: Added to the variance.
+        centered: Whether the mean is subtracted.
+    """
+
+    def __init__(
+        self, parameters: Iterable[Tensor], lr: float, decay: float, eps: float, centered: bool
+    ) -> None:
+        super().__init__(parameters, {"lr": lr, "decay": decay, "eps": eps, "centered": centered})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Takes one step from the gradients that the parameters carry."""
+        if closure is not None:
+            raise ValueError("a closure is not supported: call backward() before step()")
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            gradients = [p.grad for p in parameters]
+            for p in parameters:
+                if not self.state[p]:
+                    self.state[p] = {"square": torch.zeros_like(p), "mean": torch.zeros_like(p)}
+            squares = [self.state[p]["square"] for p in parameters]
+            means = [self.state[p]["mean"] for p in parameters]
+            torch._foreach_mul_(squares, group["decay"])
+            torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - group["decay"])
+            variances = torch._foreach_add(squares, group["eps"])
+            if group["centered"]:
+                torch._foreach_lerp_(means, gradients, 1.0 - group["decay"])
+                torch._foreach_addcmul_(variances, means, means, value=-1.0)
+            torch._foreach_sqrt_(variances)
+            torch._foreach_addcdiv_(parameters, gradients, variances, value=-group["lr"])

@@ -1,0 +1,1 @@
+"""Environments: one contract over Atari and Gymnasium, no hidden autoreset, episodes that can be replayed."""

@@ -1,0 +1,224 @@
+"""Turns a backend that only steps into the stream of whole episodes that the loop reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from dqn_cli.core.errors import UsageError
+from dqn_cli.core.stateful import State
+from dqn_cli.core.types import Array, BoolArray, IntArray
+from dqn_cli.envs.contract import (
+    BackendReset,
+    BackendStep,
+    EnvironmentSpec,
+    EpisodeEnd,
+    StepResult,
+    VectorBackend,
+)
+from dqn_cli.envs.lineage import LineageLog, SeedPolicy
+
+
+class EpisodicVector:
+    """N environments as a stream of episodes; implements ``Environments``.
+
+    An environment whose episode ended is reset by mask inside ``recv``, so that no step is ever taken between
+    two episodes. The state holds what replays the running episodes, not the emulators themselves.
+
+    Args:
+        backend: The environments.
+        seeds: Decides how each episode is seeded.
+        max_episode_frames: Emulator frames, those of the reset included, after which an episode is cut as
+            truncated; None for no limit.
+        terminal_on_life_loss: A lost life ends the bootstrap; stack, episode and score go on.
+    """
+
+    def __init__(
+        self,
+        backend: VectorBackend,
+        seeds: SeedPolicy,
+        max_episode_frames: int | None,
+        terminal_on_life_loss: bool,
+    ) -> None:
+        self._backend = backend
+        self._seeds = seeds
+        self._max_episode_frames = max_episode_frames
+        self._terminal_on_life_loss = terminal_on_life_loss
+        self._spec = backend.spec
+        num_envs = self._spec.num_envs
+        self._log = LineageLog(num_envs, self._spec.num_actions)
+        self._sent: IntArray | None = None
+        self._observation: Array | None = None
+        self._step = 0
+        self._episode = np.full(num_envs, -1, dtype=np.int64)
+        self._score = np.zeros(num_envs)
+        self._lives: IntArray | None = None
+        self._reset_frames = np.zeros(num_envs, dtype=np.int64)
+        # An episode's length is a difference of step counts: nothing to count up at each step.
+        self._start_step = np.zeros(num_envs, dtype=np.int64)
+        self._cut_step: IntArray | None = None
+        self._next_cut: float = np.inf
+
+    @property
+    def spec(self) -> EnvironmentSpec:
+        """The environments' description."""
+        return self._spec
+
+    def reset(self) -> Array:
+        """Starts an episode in every environment and returns observations ``[N, S, ...]``."""
+        self._sent = None
+        self._observation = self._begin(np.ones(self._spec.num_envs, dtype=np.bool_)).observation
+        return self._observation
+
+    def send(self, actions: IntArray) -> None:
+        """Starts a step.
+
+        Args:
+            actions: ``[N]`` int64 in 0 to A-1.
+
+        Raises:
+            ValueError: Wrong dtype, shape or range; nothing was sent. An emulator thread that got such an
+                action would never answer.
+        """
+        if not isinstance(actions, np.ndarray) or actions.dtype != np.int64:
+            raise ValueError(
+                f"actions must be an int64 array, got {getattr(actions, 'dtype', type(actions))}"
+            )
+        if actions.shape != (self._spec.num_envs,):
+            raise ValueError(f"actions must have shape ({self._spec.num_envs},), got {actions.shape}")
+        # One reduction for both ends of the range: a negative number is a huge unsigned one.
+        if actions.view(np.uint64).max() >= self._spec.num_actions:
+            raise ValueError(f"actions must be in 0 to {self._spec.num_actions - 1}, got {actions.tolist()}")
+        if self._observation is None or self._sent is not None:
+            raise RuntimeError("send needs a reset first, and a recv between two sends")
+        # The caller may reuse its array before the step is logged.
+        self._sent = actions.copy()
+        self._backend.send(self._sent)
+
+    def recv(self) -> StepResult:
+        """Waits for the step, begins new episodes where one ended, and returns both sides."""
+        if self._sent is None:
+            raise RuntimeError("recv without send")
+        step = self._backend.recv()
+        self._log.append(self._sent)
+        self._sent = None
+        self._step += 1
+        self._score += step.reward
+        terminal, truncated = step.terminated, step.truncated
+        if step.lives is not None:
+            if self._terminal_on_life_loss and self._lives is not None:
+                terminal = terminal | (step.lives < self._lives)
+            self._lives = step.lives
+        if self._step >= self._next_cut:
+            truncated = truncated | (self._cut_step == self._step)
+        ended = step.terminated | truncated
+        self._observation = step.observation
+        if not ended.any():
+            return StepResult(step.observation, step.observation, step.reward, terminal, truncated, ended, ())
+        return self._restart(step, terminal, truncated, ended)
+
+    def close(self) -> None:
+        """Frees workers and emulators; may be called twice."""
+        self._backend.close()
+
+    def state_dict(self) -> State:
+        """Returns the running lineages, the counters of the running episodes, and the current observation.
+
+        Raises:
+            RuntimeError: No episode runs, or a step is in flight.
+        """
+        if self._observation is None or self._sent is not None:
+            raise RuntimeError("the state of environments is whole only between a recv and a send")
+        return {
+            "lineages": self._log.state_dict(),
+            "episode": self._episode.tolist(),
+            "length": (self._step - self._start_step).tolist(),
+            "frames": [self._frames(index) for index in range(self._spec.num_envs)],
+            "score": self._score.tolist(),
+            "lives": None if self._lives is None else self._lives.tolist(),
+            "observation": torch.tensor(self._observation),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over a state that ``state_dict`` returned; the backend's environments are not touched.
+
+        Raises:
+            UsageError: The state is of another number of environments.
+        """
+        num_envs = self._spec.num_envs
+        if len(state["episode"]) != num_envs:
+            raise UsageError(
+                f"env.num_envs: the checkpoint has {len(state['episode'])} environments, the config"
+                f" {num_envs}; set env.num_envs={len(state['episode'])}"
+            )
+        self._log.load_state_dict(state["lineages"])
+        length = np.array(state["length"], dtype=np.int64)
+        self._sent = None
+        self._step = 0
+        self._start_step = -length
+        self._episode = np.array(state["episode"], dtype=np.int64)
+        self._score = np.array(state["score"], dtype=np.float64)
+        self._lives = None if state["lives"] is None else np.array(state["lives"], dtype=np.int64)
+        self._reset_frames = np.array(state["frames"], dtype=np.int64) - length * self._spec.frames_per_step
+        self._observation = state["observation"].numpy().copy()
+        self._schedule_cuts()
+
+    def _restart(
+        self, step: BackendStep, terminal: BoolArray, truncated: BoolArray, ended: BoolArray
+    ) -> StepResult:
+        episodes = tuple(
+            self._episode_end(int(index), bool(step.terminated[index])) for index in np.flatnonzero(ended)
+        )
+        first = self._begin(ended).observation
+        observation = step.observation.copy()
+        observation[ended] = first[ended]
+        self._observation = observation
+        # Where both happen at once there is nothing left to bootstrap from.
+        truncated = truncated & ~terminal
+        return StepResult(observation, step.observation, step.reward, terminal, truncated, ended, episodes)
+
+    def _begin(self, mask: BoolArray) -> BackendReset:
+        """Begins the next episode of each environment in ``mask [N]``."""
+        seeds: list[int | None] = [None] * self._spec.num_envs
+        self._episode[mask] += 1
+        for index in np.flatnonzero(mask).tolist():
+            seeds[index] = self._seeds.next_seed(index, int(self._episode[index]), self._log.steps(index))
+            self._log.begin_episode(index, seeds[index])
+        reset = self._backend.reset(mask, seeds)
+        self._score[mask] = 0.0
+        self._start_step[mask] = self._step
+        if reset.frames is not None:
+            self._reset_frames[mask] = reset.frames[mask]
+        if reset.lives is not None:
+            self._lives = reset.lives if self._lives is None else np.where(mask, reset.lives, self._lives)
+        self._schedule_cuts()
+        return reset
+
+    def _schedule_cuts(self) -> None:
+        """Finds the step at which each running episode reaches the frame cap, and the first of them."""
+        if self._max_episode_frames is None:
+            return
+        frames_left = self._max_episode_frames - self._reset_frames
+        steps_left = -(-frames_left // self._spec.frames_per_step)
+        self._cut_step = self._start_step + np.maximum(steps_left, 1)
+        self._next_cut = int(self._cut_step.min())
+
+    def _frames(self, index: int) -> int:
+        length = self._step - int(self._start_step[index])
+        return int(self._reset_frames[index]) + length * self._spec.frames_per_step
+
+    def _episode_end(self, index: int, terminated: bool) -> EpisodeEnd:
+        lineage_steps, seed = self._log.episode_offset(index), self._log.seed(index)
+        return EpisodeEnd(
+            env_index=index,
+            episode=int(self._episode[index]),
+            seed=seed,
+            lineage_steps=lineage_steps,
+            score=float(self._score[index]),
+            length=self._step - int(self._start_step[index]),
+            frames=self._frames(index),
+            terminated=terminated,
+            actions=self._log.episode_actions(index),
+        )

@@ -1,0 +1,164 @@
+"""Evaluation of a network or a checkpoint under a stated protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from dqn_cli.agent.actor import greedy_actions
+from dqn_cli.compose import environment_spec, make_environments, make_network
+from dqn_cli.config.problems import validate
+from dqn_cli.core.errors import UsageError
+from dqn_cli.envs.lineage import EpisodeQueue
+from dqn_cli.evaluation.atari_scores import human_normalized
+from dqn_cli.evaluation.episodes import PlayedEpisode, episode_seeds, play_episodes
+from dqn_cli.evaluation.protocol import MAX_EPISODE_FRAMES, EvaluationProtocol
+from dqn_cli.evaluation.statistics import ScoreSummary, summarize
+from dqn_cli.hardware import Hardware, resolve_hardware
+from dqn_cli.networks.qnetwork import QNetwork
+from dqn_cli.schema import RunOptions
+from dqn_cli.training.checkpoint import Checkpoint
+
+MAX_PARALLEL = 16
+"""Most environments that play at once."""
+
+_NOT_OF_THE_PROTOCOL = ("num_envs", "threads", "vectorization", "terminal_on_life_loss")
+"""Options of environments that no score depends on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A score and the protocol it was measured under.
+
+    Attributes:
+        protocol: What the score depends on.
+        episodes: Every episode of the fixed set.
+        summary: Statistics of the returns.
+        human_normalized: Mean return on the scale where random play is 0 and a human 1; None without reference.
+    """
+
+    protocol: EvaluationProtocol
+    episodes: tuple[PlayedEpisode, ...]
+    summary: ScoreSummary
+    human_normalized: float | None
+
+    @property
+    def stalled(self) -> int:
+        """Number of episodes that ran into the frame cap."""
+        cap = self.protocol.max_episode_frames
+        return sum(not episode.terminated and episode.frames >= cap for episode in self.episodes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns plain values, as ``dqn eval --json`` prints them."""
+        summary = asdict(self.summary)
+        return {
+            **summary,
+            "return_ci95": list(summary["return_ci95"]),
+            "returns": [episode.score for episode in self.episodes],
+            "lengths": [episode.length for episode in self.episodes],
+            "stalled": self.stalled,
+            "human_normalized": self.human_normalized,
+            "protocol": self.protocol.as_dict(),
+        }
+
+
+class Evaluator:
+    """Evaluates networks of one run on one fixed set of episodes.
+
+    Args:
+        options: Options of the run.
+        hardware: Where networks live.
+        episodes: Size of the set.
+        epsilon: Probability of a random action.
+        seed: Seed of the set.
+        purpose: Names the set; those of training and of final scores are different episodes.
+    """
+
+    def __init__(
+        self, options: RunOptions, hardware: Hardware, episodes: int, epsilon: float, seed: int, purpose: str
+    ) -> None:
+        num_envs = min(episodes, MAX_PARALLEL)
+        self._options = options.model_copy(update={"env": options.env.model_copy(update={"num_envs": num_envs})})
+        self._hardware = hardware
+        self._seeds = episode_seeds(seed, episodes, purpose)
+        environment = options.env.model_dump(mode="json")
+        for name in _NOT_OF_THE_PROTOCOL:
+            environment.pop(name, None)
+        cap = min(environment.get("max_episode_frames", MAX_EPISODE_FRAMES), MAX_EPISODE_FRAMES)
+        self._protocol = EvaluationProtocol(environment, episodes, epsilon, seed, cap)
+
+    def evaluate(self, network: QNetwork, stopped: Callable[[], bool] = lambda: False) -> Evaluation | None:
+        """Plays the whole set with ``network``; None if ``stopped`` became true before its end."""
+        queue = EpisodeQueue(self._seeds)
+        environments = make_environments(self._options, queue, self._protocol.max_episode_frames)
+        network.eval()
+        try:
+            greedy = partial(greedy_actions, network, device=self._hardware.device)
+            played = play_episodes(environments, queue, self._seeds, greedy, self._protocol.epsilon, stopped)
+        finally:
+            environments.close()
+            network.train()
+        if played is None:
+            return None
+        summary = summarize([episode.score for episode in played])
+        game = environments.spec.atari_game
+        normalized = None if game is None else human_normalized(game, summary.return_mean)
+        return Evaluation(self._protocol, tuple(played), summary, normalized)
+
+
+def load_network(checkpoint: Checkpoint, options: RunOptions, hardware: Hardware) -> QNetwork:
+    """Returns the network of a checkpoint.
+
+    Raises:
+        UsageError: The weights do not fit the network that the checkpoint's own config describes.
+    """
+    network = make_network(options, environment_spec(options), hardware)
+    load_weights(network, checkpoint, "its own config describes")
+    return network
+
+
+def load_weights(network: QNetwork, checkpoint: Checkpoint, whose: str) -> None:
+    """Copies the weights of a checkpoint into ``network``.
+
+    Raises:
+        UsageError: They are of a network of other sizes; ``whose`` says which was expected.
+    """
+    expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: list(getattr(tensor, "shape", ())) for name, tensor in checkpoint.weights.items()}
+    for name in [*expected, *found]:
+        if expected.get(name) != found.get(name):
+            raise UsageError(
+                f"{checkpoint.path} does not fit the network that {whose}: {name} is "
+                f"{found.get(name, 'missing')} in the file, {expected.get(name, 'absent')} in the network"
+            )
+    network.load_state_dict(checkpoint.weights)
+
+
+def final_evaluation(
+    checkpoint: Checkpoint, episodes: int, epsilon: float | None, seed: int, device: str
+) -> Evaluation:
+    """Evaluates a checkpoint on episodes that training never saw.
+
+    Args:
+        checkpoint: What to evaluate; it describes itself.
+        episodes: Size of the set.
+        epsilon: Probability of a random action; None: as in the evaluations of its training.
+        seed: Seed of the set.
+        device: As in a config.
+    """
+    options = checkpoint_options(checkpoint).model_copy(update={"device": device})
+    hardware = resolve_hardware(options)
+    hardware.apply()
+    network = load_network(checkpoint, options, hardware)
+    if epsilon is None:
+        epsilon = options.evaluation.epsilon
+    evaluation = Evaluator(options, hardware, episodes, epsilon, seed, "evaluation").evaluate(network)
+    assert evaluation is not None  # nothing stops it
+    return evaluation
+
+
+def checkpoint_options(checkpoint: Checkpoint) -> RunOptions:
+    """Returns the options of the run that wrote a checkpoint."""
+    return validate(checkpoint.config, RunOptions, str(checkpoint.path))

@@ -1,0 +1,1 @@
+"""Scores: how they are measured, summarized and compared with published references."""

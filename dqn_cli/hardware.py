@@ -1,0 +1,81 @@
+"""What a run computes on: fixed rules from the hardware and the torso, never a timing.
+
+A timing would make two runs of one config differ in their bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from dqn_cli.core.errors import UsageError
+from dqn_cli.core.machine import available_cores, cpu_flags
+from dqn_cli.schema import RunOptions
+
+MAX_LEARNER_THREADS = 8
+"""Convolutions of a batch of 32 gain nothing from more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The resolved choices of a run.
+
+    Attributes:
+        device: Where networks live.
+        threads: Threads of torch's arithmetic on the CPU.
+        precision: ``float32`` or ``bfloat16``, of the torso.
+        memory_format: ``contiguous`` or ``channels_last``.
+    """
+
+    device: torch.device
+    threads: int
+    precision: str
+    memory_format: str
+
+    def apply(self) -> None:
+        """Sets the process's thread count."""
+        torch.set_num_threads(self.threads)
+
+
+def resolve_hardware(options: RunOptions) -> Hardware:
+    """Returns what ``auto`` means here.
+
+    Raises:
+        UsageError: CUDA is asked for and absent, or the processor lacks the asked precision.
+    """
+    device = _device(options.device)
+    convolutional = getattr(options.network.torso, "kind") != "mlp"  # noqa: B009 every torso has a kind
+    precision = options.precision
+    if precision == "auto":
+        precision = "bfloat16" if convolutional and has_bfloat16(device) else "float32"
+    threads = options.threads
+    if threads == "auto":
+        threads = min(available_cores(), MAX_LEARNER_THREADS) if convolutional and device.type == "cpu" else 1
+    memory_format = options.memory_format
+    if memory_format == "auto":
+        memory_format = "channels_last" if convolutional and device.type == "cuda" else "contiguous"
+    return Hardware(device, threads, precision, memory_format)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise UsageError(
+                f"device {name}: this machine offers no CUDA GPU to torch {torch.__version__}; use --device cpu"
+            )
+        count = torch.cuda.device_count()
+        if (device.index or 0) >= count:
+            raise UsageError(f"device {name}: there are {count} CUDA GPUs, cuda:0 to cuda:{count - 1}")
+    return device
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Returns whether the device multiplies bfloat16 matrices natively."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    flags = cpu_flags()
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})

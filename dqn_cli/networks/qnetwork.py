@@ -1,0 +1,50 @@
+"""The Q-network: stored observations in, an output object out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dqn_cli.networks.outputs import Output
+
+
+class QNetwork(nn.Module):
+    """A torso and a head, with the conversion of stored values in front.
+
+    Args:
+        torso: Module ``[B, S, ...] -> [B, F]``.
+        head: Module ``[B, F] -> Output``.
+        scale: Factor that stored values are multiplied with.
+        autocast: Dtype of the torso's arithmetic where it is not float32; weights and head stay float32.
+        channels_last: Whether images are laid out channels last in memory.
+    """
+
+    def __init__(
+        self,
+        torso: nn.Module,
+        head: nn.Module,
+        scale: float,
+        autocast: torch.dtype | None = None,
+        channels_last: bool = False,
+    ) -> None:
+        super().__init__()
+        self.torso, self.head = torso, head
+        self._scale, self._autocast = scale, autocast
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
+
+    def forward(self, observation: Tensor) -> Output:
+        """Returns what is said of ``observation [B, S, ...]``, given in the storage dtype."""
+        scaled = observation.to(torch.float32)
+        if self._scale != 1.0:
+            scaled = scaled * self._scale
+        if scaled.ndim == 4:
+            scaled = scaled.contiguous(memory_format=self._memory_format)
+        if self._autocast is None:
+            features = self.torso(scaled)
+        else:
+            with torch.autocast(scaled.device.type, self._autocast):
+                features = self.torso(scaled)
+        output: Output = self.head(features.to(torch.float32))
+        return output

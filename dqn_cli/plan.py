@@ -1,0 +1,123 @@
+"""What a run is going to do, said before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from dqn_cli.compose import environment_spec, history_steps, learning_begins, make_network, num_envs
+from dqn_cli.core.errors import UsageError
+from dqn_cli.core.machine import available_memory
+from dqn_cli.envs.contract import EnvironmentSpec
+from dqn_cli.hardware import Hardware, resolve_hardware
+from dqn_cli.replay.buffer import replay_bytes
+from dqn_cli.schema import RunOptions
+from dqn_cli.training.pacing import Pacing
+
+RESERVE_BYTES = 512 * 2**20
+"""Kept free beside the replay, for the program, its networks and the emulators."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The plan of one run.
+
+    Attributes:
+        spec: The environments.
+        hardware: What it computes on.
+        parameters: Trainable parameters of the online network.
+        replay_bytes: Memory of the full replay.
+        updates: Gradient steps of the whole run.
+        target_copies: Copies of the network into the target network; None where it moves at every update.
+        options: The options, for reading.
+    """
+
+    spec: EnvironmentSpec
+    hardware: Hardware
+    parameters: int
+    replay_bytes: int
+    updates: int
+    target_copies: int | None
+    options: RunOptions
+
+    def lines(self, run_dir: Path) -> list[tuple[str, str]]:
+        """Returns (label, text) pairs for people."""
+        o, spec, observation = self.options, self.spec, self.spec.observation
+        frames = o.total_steps * spec.frames_per_step
+        shape = "x".join(map(str, (observation.stack, *observation.shape)))
+        copies = "at every update" if self.target_copies is None else f"{self.target_copies:,} copies"
+        memory = self.hardware.memory_format.replace("_", " ")
+        return [
+            ("environment", f"{spec.name}, {spec.num_envs} at once, {spec.num_actions} actions, observation {shape} "
+             f"{observation.dtype}"),
+            ("steps", f"{o.total_steps:,}" + (f" ({frames:,} frames)" if spec.frames_per_step > 1 else "")),
+            ("network", f"{self.parameters:,} parameters"),
+            ("replay", f"{o.replay.capacity:,} transitions, {size(self.replay_bytes)} when full"),
+            ("updates", f"{self.updates:,} of {o.learning.batch_size} transitions, target network: {copies}"),
+            ("device", f"{self.hardware.device}, {self.hardware.threads} thread"
+             f"{'s' if self.hardware.threads > 1 else ''}, {self.hardware.precision}, {memory}"),
+            ("run folder", str(run_dir)),
+        ]  # fmt: skip
+
+
+def make_plan(options: RunOptions) -> Plan:
+    """Returns the plan of a run; one environment is made and closed for it, nothing large is allocated."""
+    hardware = resolve_hardware(options)
+    spec = environment_spec(options)
+    network = make_network(options, spec, hardware)
+    learning = options.learning
+    pacing = Pacing(learning_begins(options), learning.update_every_steps, learning.updates)
+    steps = -(-options.total_steps // num_envs(options)) * num_envs(options)
+    updates = pacing.updates_until(steps)
+    return Plan(
+        spec=spec,
+        hardware=hardware,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        replay_bytes=_replay_bytes(options, spec, options.replay.capacity),
+        updates=updates,
+        target_copies=_target_copies(options, pacing, steps),
+        options=options,
+    )
+
+
+def check_memory(plan: Plan) -> None:
+    """Refuses a replay that will not fit, before anything is allocated.
+
+    Raises:
+        UsageError: With the figures, and a capacity that fits.
+    """
+    available = available_memory()
+    if available is None or plan.replay_bytes + RESERVE_BYTES <= available:
+        return
+    room = max(0, available - RESERVE_BYTES)
+    fits = int(plan.options.replay.capacity * room / plan.replay_bytes)
+    rounded = fits // 1000 * 1000 if fits > 10_000 else fits
+    advice = f"replay.capacity={rounded} fits" if rounded > 0 else "free some memory first"
+    raise UsageError(
+        f"replay.capacity {plan.options.replay.capacity:,} needs {size(plan.replay_bytes)}, and "
+        f"{size(room)} of memory are free for it; {advice}"
+    )
+
+
+def size(count: float) -> str:
+    """Returns a number of bytes in the unit that people read best."""
+    for unit in ("B", "kB", "MB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit != "MB" else f"{count:.1f} MB"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def _replay_bytes(options: RunOptions, spec: EnvironmentSpec, capacity: int) -> int:
+    return replay_bytes(capacity, spec.num_envs, history_steps(options, spec), spec.observation)
+
+
+def _target_copies(options: RunOptions, pacing: Pacing, steps: int) -> int | None:
+    target = cast("Any", options.learning.target)
+    if target.kind != "periodic":
+        return None
+    if target.every_updates is not None:
+        return int(pacing.updates_until(steps) // target.every_updates)
+    last_update = steps - (steps - pacing.begin_steps) % pacing.every_steps
+    return int(max(0, last_update - pacing.begin_steps) // target.every_steps) if last_update > 0 else 0

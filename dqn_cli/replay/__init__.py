@@ -1,0 +1,1 @@
+"""Experience replay: every frame is kept once, every item that can be sampled is valid."""

@@ -1,0 +1,144 @@
+"""Experience replay: steps go in, random batches come out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from dqn_cli.core.stateful import State
+from dqn_cli.core.types import Array, Batch, BoolArray, FloatArray, IntArray, ObservationSpec
+from dqn_cli.replay.frames import FrameStore
+from dqn_cli.replay.items import ItemTable, item_bytes
+from dqn_cli.replay.samplers import Sampler
+from dqn_cli.replay.writer import NStepWriter
+
+
+class Replay:
+    """A bounded buffer of transitions over a ring of frames.
+
+    With several environments the oldest frames of items are not in the order of the items, so an item emitted at
+    vector step t leaves when the first frame of step t - n - S + 1 is overwritten: nothing it can refer to is older.
+
+    Args:
+        frames: Where frames live.
+        items: Table of items, empty.
+        writer: The n-step writer.
+        sampler: Chooses the keys of a batch.
+        device: Where batches are put.
+        history: Number of vector steps that an item can reach back, n + S - 1.
+    """
+
+    def __init__(
+        self,
+        frames: FrameStore,
+        items: ItemTable,
+        writer: NStepWriter,
+        sampler: Sampler,
+        device: torch.device,
+        history: int,
+    ) -> None:
+        self.frames, self.items = frames, items
+        self._writer, self._sampler, self._device = writer, sampler, device
+        # Number of the first frame of each of the latest vector steps; [-1] is the step in hand.
+        self._first_frames = [1] * (history + 1)
+
+    def __len__(self) -> int:
+        """Returns the number of items that can be sampled."""
+        return len(self.items)
+
+    def begin(self, observation: Array) -> None:
+        """Starts an episode in every environment from ``observation [N, S, ...]``; open windows must be closed."""
+        self._writer.begin(self.frames.append(observation[:, -1]))
+
+    def append(
+        self,
+        actions: IntArray,
+        reward: FloatArray,
+        terminal: BoolArray,
+        truncated: BoolArray,
+        successor: Array,
+        restarted: BoolArray,
+        observation: Array,
+    ) -> None:
+        """Stores one vector step.
+
+        Args:
+            actions: ``[N]`` taken.
+            reward: ``[N]`` raw.
+            terminal: ``[N]`` the bootstrap ends.
+            truncated: ``[N]`` the episode was cut; its successor has a value.
+            successor: ``[N, S, ...]`` the true successor of each action.
+            restarted: ``[N]`` a new episode began.
+            observation: ``[N, S, ...]`` the first observation of it, in the rows of ``restarted``.
+        """
+        self._first_frames.append(self.frames.written + 1)
+        del self._first_frames[0]
+        ids = self.frames.append(successor[:, -1])
+        items = self._writer.append(actions, reward, terminal, truncated, ids)
+        if restarted.any():
+            self._writer.begin(self.frames.append(observation[restarted, -1]), restarted)
+        self.items.append(items, self._first_frames[0])
+        self.items.expire(self.frames.written - self.frames.capacity + 1)
+        self._sampler.extend(self.items.tail, self.items.head)
+
+    def sample(self, batch_size: int) -> Batch:
+        """Draws a batch; raises ``ValueError`` while there is no item."""
+        if not len(self.items):
+            raise ValueError("the replay holds no item yet")
+        keys, weights = self._sampler.sample(batch_size)
+        items = self.items.gather(keys)
+        # One gather for both sides: they lie side by side in one tensor.
+        both = torch.from_numpy(self.frames.gather(np.concatenate((items.stack, items.next_stack))))
+        both = both.to(self._device)
+        return Batch(
+            observation=both[:batch_size],
+            action=torch.from_numpy(items.action).to(self._device, torch.int64),
+            reward=torch.from_numpy(items.reward).to(self._device),
+            discount=torch.from_numpy(items.discount).to(self._device),
+            next_observation=both[batch_size:],
+            weight=torch.from_numpy(weights).to(self._device, torch.float32),
+            key=keys,
+        )
+
+    def reprioritize(self, keys: IntArray, priority: torch.Tensor) -> None:
+        """Takes over new priorities ``[B]`` of the items ``keys [B]``; those that have left are ignored."""
+        self._sampler.reprioritize(keys, priority)
+
+    def state_dict(self) -> State:
+        """Returns everything but the frames and the items themselves, which `segments` saves piece by piece."""
+        return {
+            "first_frames": list(self._first_frames),
+            "tail": self.items.tail,
+            "head": self.items.head,
+            "written": self.frames.written,
+            "writer": self._writer.state_dict(),
+            "sampler": self._sampler.state_dict(),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes over a state; frames and items must have been restored before."""
+        if self.frames.written != state["written"]:
+            raise ValueError(
+                f"the replay's frames end at {self.frames.written}, its state at {state['written']}"
+            )
+        self._first_frames = [int(number) for number in state["first_frames"]]
+        self.items.tail, self.items.head = int(state["tail"]), int(state["head"])
+        self._writer.load_state_dict(state["writer"])
+        self._sampler.load_state_dict(state["sampler"])
+
+
+def ring_frames(capacity: int, num_envs: int, history: int, frame_bytes: int) -> int:
+    """Returns how many frames the ring needs for ``capacity`` items.
+
+    Each vector step stores N frames and one more for each episode that begins. The slack for those is 2% where a
+    frame is large (Atari games last hundreds of steps) and 100% where it is small (it costs nothing there, and
+    episodes may last a few steps). Where episodes are shorter still, fewer items fit: never wrong ones.
+    """
+    slack = capacity // 50 if frame_bytes >= 1024 else capacity
+    return capacity + num_envs * (history + 2) + slack
+
+
+def replay_bytes(capacity: int, num_envs: int, history: int, observation: ObservationSpec) -> int:
+    """Returns the memory of a full dense replay in bytes."""
+    frames = ring_frames(capacity, num_envs, history, observation.frame_bytes) + 1
+    return frames * observation.frame_bytes + capacity * item_bytes(observation.stack)

@@ -1,0 +1,101 @@
+"""Rings of single frames. An observation is a stack of frame ids; slot 0 is the blank frame.
+
+Every frame of every environment is stored once, whatever the stack depth and the number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from dqn_cli.core.types import Array
+
+FrameIds = npt.NDArray[np.int32]
+
+BLANK = 0
+"""Id of the all-zero frame that pads the stacks at the start of an episode."""
+
+
+class FrameStore(Protocol):
+    """A bounded ring of frames, oldest overwritten first.
+
+    Frames are numbered from 1 in the order of arrival; the numbers in (``written - capacity``, ``written``] are
+    still there. The id of a frame is its slot: valid for as long as the frame lives.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """Number of frames that fit."""
+        ...
+
+    @property
+    def written(self) -> int:
+        """Number of the newest frame, which is the count of frames ever appended."""
+        ...
+
+    def append(self, frames: Array) -> FrameIds:
+        """Stores ``frames [M, ...]``, M at most ``capacity``, and returns their ids ``[M]``."""
+        ...
+
+    def gather(self, ids: FrameIds) -> Array:
+        """Returns ``[*ids.shape, ...]``, a fresh array."""
+        ...
+
+    def export(self, first: int) -> Array:
+        """Returns a copy of the frames numbered from ``first`` to ``written``; ``first`` must still be there."""
+        ...
+
+    def restore(self, first: int, frames: Array) -> None:
+        """Puts back frames that ``export(first)`` returned, under the same numbers and ids."""
+        ...
+
+
+class DenseHostFrames:
+    """A dense ring in host memory.
+
+    Args:
+        capacity: Number of frames; one more slot holds the blank frame.
+        shape: Shape of a frame.
+        dtype: Dtype of a frame.
+    """
+
+    def __init__(self, capacity: int, shape: Sequence[int], dtype: np.dtype[np.generic]) -> None:
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, got {capacity}")
+        self.capacity = capacity
+        self.written = 0
+        # Zeroed pages are handed out by the system on first touch: an empty ring costs nothing.
+        self._frames = np.zeros((capacity + 1, *shape), dtype=dtype)
+
+    def append(self, frames: Array) -> FrameIds:
+        """Stores ``frames [M, ...]`` and returns their ids ``[M]``."""
+        count = len(frames)
+        if count > self.capacity:
+            raise ValueError(f"{count} frames do not fit into a ring of {self.capacity}")
+        ids = self._slots(self.written + 1, count)
+        self._frames[ids] = frames
+        self.written += count
+        return ids
+
+    def gather(self, ids: FrameIds) -> Array:
+        """Returns ``[*ids.shape, ...]``, a fresh array."""
+        return self._frames.take(ids, axis=0)
+
+    def export(self, first: int) -> Array:
+        """Returns a copy of the frames numbered from ``first`` to ``written``."""
+        if first <= self.written - self.capacity:
+            raise ValueError(f"frame {first} has been overwritten; the ring holds {self.capacity} frames")
+        return self._frames[self._slots(first, max(0, self.written - first + 1))]
+
+    def restore(self, first: int, frames: Array) -> None:
+        """Puts back frames that ``export(first)`` returned, under the same numbers and ids."""
+        frames = frames[-self.capacity :]
+        last = first + len(frames) - 1
+        self._frames[self._slots(first, len(frames))] = frames
+        self.written = max(self.written, last)
+
+    def _slots(self, first: int, count: int) -> FrameIds:
+        return ((np.arange(first - 1, first - 1 + count) % self.capacity) + 1).astype(np.int32)

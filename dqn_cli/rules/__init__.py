@@ -1,0 +1,1 @@
+"""Learning rules: pure batched functions with shape checks and their sources."""

@@ -1,0 +1,1 @@
+"""Training: pacing, the loop, and what a run leaves on disk."""

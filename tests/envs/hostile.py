@@ -1,0 +1,249 @@
+"""Small Gymnasium environments that show what an implementation gets wrong.
+
+Importing this module registers them, so that a config names them as ``tests.envs.hostile:hostile/Counting-v0``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+MODULE = __name__
+
+
+def env_id(name: str) -> str:
+    """Returns the id under which any process finds an environment of this module."""
+    return f"{MODULE}:hostile/{name}-v0"
+
+
+class Counting(gymnasium.Env[np.ndarray, np.int64]):
+    """The observation is (episode, time); reward t at time t; ends after ``length`` steps.
+
+    The episode number goes up at each reset: whoever mixes two episodes shows it.
+    """
+
+    def __init__(self, length: int = 5, truncate: bool = False) -> None:
+        self.observation_space = spaces.Box(-1, 1e6, (2,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._length, self._truncate = length, truncate
+        self._episode, self._time = -1, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self._episode, self._time = self._episode + 1, 0
+        return self._observation(), {}
+
+    def step(self, action):
+        self._time += 1
+        ended = self._time >= self._length
+        return (
+            self._observation(),
+            float(self._time),
+            ended and not self._truncate,
+            ended and self._truncate,
+            {},
+        )
+
+    def _observation(self) -> np.ndarray:
+        return np.array([self._episode, self._time], np.float32)
+
+
+class OneState(gymnasium.Env[np.ndarray, np.int64]):
+    """One state, reward 1, never ends by itself; registered with a time limit of 10 steps."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, 1, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        return np.ones(1, np.float32), {}
+
+    def step(self, action):
+        return np.ones(1, np.float32), 1.0, False, False, {}
+
+
+class LastStepReward(gymnasium.Env[np.ndarray, np.int64]):
+    """Reward 1 only for the step that ends the episode; the observation is the time left, 1 to 0."""
+
+    def __init__(self, length: int = 3) -> None:
+        self.observation_space = spaces.Box(0, 1, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._length, self._time = length, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self._time = 0
+        return np.ones(1, np.float32), {}
+
+    def step(self, action):
+        self._time += 1
+        ended = self._time >= self._length
+        return np.array([1 - self._time / self._length], np.float32), float(ended), ended, False, {}
+
+
+class OneStepEpisodes(gymnasium.Env[np.ndarray, np.int64]):
+    """Every episode has one step; action 1 is rewarded."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, 1, (2,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        return np.array([1, 0], np.float32), {}
+
+    def step(self, action):
+        return np.array([0, 1], np.float32), float(action == 1), True, False, {}
+
+
+class Bimodal(gymnasium.Env[np.ndarray, np.int64]):
+    """Episodes of ``short`` or of ``long`` steps, as the seed decides; reward 1 a step."""
+
+    def __init__(self, short: int = 2, long: int = 40) -> None:
+        self.observation_space = spaces.Box(0, 1, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._lengths, self._left = (short, long), 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self._left = self._lengths[int(self.np_random.integers(2))]
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self._left -= 1
+        return np.zeros(1, np.float32), 1.0, self._left == 0, False, {}
+
+
+class RaisesInStep(gymnasium.Env[np.ndarray, np.int64]):
+    """Raises ``ValueError("boom")`` in step number ``after``."""
+
+    def __init__(self, after: int = 3) -> None:
+        self.observation_space = spaces.Box(0, 1, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._after, self._time = after, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self._time += 1
+        if self._time >= self._after:
+            raise ValueError("boom")
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+
+class OffsetActions(gymnasium.Env[np.ndarray, np.int64]):
+    """Actions are -1, 0 and 1; the reward is the action; ends after 20 steps."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(-1, 1, (1,), np.float32)
+        self.action_space = spaces.Discrete(3, start=-1)
+        self._time = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self._time = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        if not self.action_space.contains(action):
+            raise ValueError(f"action {action} is not in {self.action_space}")
+        self._time += 1
+        return np.array([action], np.float32), float(action), self._time >= 20, False, {}
+
+
+OBSERVATION_SPACES: dict[str, spaces.Space[Any]] = {
+    "DictObs": spaces.Dict({"a": spaces.Box(0, 1, (2,), np.float32), "b": spaces.Discrete(3)}),
+    "TupleObs": spaces.Tuple((spaces.Box(0, 1, (2,), np.float32), spaces.Discrete(3))),
+    "TextObs": spaces.Text(5),
+    "SequenceObs": spaces.Sequence(spaces.Discrete(3)),
+    "MultiBinaryObs": spaces.MultiBinary(5),
+    "DiscreteObs": spaces.Discrete(4, start=2),
+    "MultiDiscreteObs": spaces.MultiDiscrete([3, 2], start=[0, -1]),
+    "ScalarObs": spaces.Box(-5, 5, (), np.float64),
+    "Float64Obs": spaces.Box(-5, 5, (3,), np.float64),
+    "Int64Obs": spaces.Box(-5, 5, (3,), np.int64),
+    "ImageObs": spaces.Box(0, 255, (6, 8, 3), np.uint8),
+    "FirstChannelObs": spaces.Box(0, 255, (3, 6, 8), np.uint8),
+    "GreyObs": spaces.Box(0, 255, (6, 8), np.uint8),
+    "BytesObs": spaces.Box(0, 255, (128,), np.uint8),
+}
+
+
+class SampledObservations(gymnasium.Env[Any, np.int64]):
+    """Observations are random elements of the space that ``OBSERVATION_SPACES`` names; ends after 7 steps."""
+
+    def __init__(self, space: str) -> None:
+        self.observation_space = OBSERVATION_SPACES[space]
+        self.action_space = spaces.Discrete(2)
+        self._time = 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self._time = 0
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        self._time += 1
+        return self.observation_space.sample(), 0.0, self._time >= 7, False, {}
+
+
+ACTION_SPACES: dict[str, spaces.Space[Any]] = {
+    "Continuous": spaces.Box(-1, 1, (2,), np.float32),
+    "MultiDiscreteActions": spaces.MultiDiscrete([2, 3]),
+    "MultiBinaryActions": spaces.MultiBinary(2),
+    "TupleActions": spaces.Tuple((spaces.Discrete(2), spaces.Discrete(2))),
+    "TooManyActions": spaces.Discrete(100_000),
+    "ManyActions": spaces.Discrete(300),
+}
+
+
+class OtherActions(gymnasium.Env[np.ndarray, Any]):
+    """Takes actions of the space that ``ACTION_SPACES`` names; never ends."""
+
+    def __init__(self, space: str) -> None:
+        self.observation_space = spaces.Box(0, 1, (1,), np.float32)
+        self.action_space = ACTION_SPACES[space]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+
+class RunningMean(gymnasium.wrappers.NormalizeObservation):
+    """A wrapper of one's own whose statistics outlive an episode."""
+
+
+class NotAnEnvironment:
+    """A wrapper that forgets to be an environment."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        self.env = env
+
+
+def _register(name: str, entry_point: str, **registration: Any) -> None:
+    gymnasium.register(f"hostile/{name}-v0", f"{MODULE}:{entry_point}", **registration)
+
+
+_register("Counting", "Counting")
+_register("OneState", "OneState", max_episode_steps=10)
+_register("NeverEnds", "OneState")
+_register("LastStepReward", "LastStepReward")
+_register("OneStepEpisodes", "OneStepEpisodes")
+_register("Bimodal", "Bimodal")
+_register("RaisesInStep", "RaisesInStep")
+_register("OffsetActions", "OffsetActions")
+for _name in OBSERVATION_SPACES:
+    _register(_name, "SampledObservations", kwargs={"space": _name})
+for _name in ACTION_SPACES:
+    _register(_name, "OtherActions", kwargs={"space": _name})
