@@ -11,7 +11,7 @@ from dqn_cli.agent.bootstrap import DoubleOptions, GreedyOptions, double_bootstr
 from dqn_cli.agent.explorer import EpsilonGreedy, EpsilonGreedyOptions
 from dqn_cli.agent.objective import TemporalDifference
 from dqn_cli.agent.optimizers import AdamOptions, RMSPropInsideRoot, RMSPropOptions
-from dqn_cli.agent.targets import PeriodicByUpdates, PeriodicBySteps, PeriodicOptions, Polyak, PolyakOptions
+from dqn_cli.agent.targets import PeriodicBySteps, PeriodicByUpdates, PeriodicOptions, Polyak, PolyakOptions
 from dqn_cli.core.kinds import Kind, Table
 from dqn_cli.core.machine import available_cores
 from dqn_cli.envs.atari import AtariBackend, AtariOptions

@@ -161,7 +161,16 @@ def _learner(options: RunOptions, online: QNetwork, target: QNetwork) -> Learner
         losses[loss],
         make(TARGETS, learning.target),
         learning.max_grad_norm,
+        _rate_factor(options),
     )
+
+
+def _rate_factor(options: RunOptions) -> LinearSchedule | None:
+    schedule = options.learning.lr_schedule
+    if schedule is None:
+        return None
+    over = options.total_steps if schedule.over_steps is None else schedule.over_steps
+    return LinearSchedule(1.0, schedule.end_factor, 0, over)
 
 
 def _explorer(options: RunOptions, spec: EnvironmentSpec) -> Any:

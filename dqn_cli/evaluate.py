@@ -64,6 +64,30 @@ class Evaluation:
         }
 
 
+    def text(self, checkpoint: str, step: int) -> str:
+        """Returns the score for people."""
+        summary, protocol = self.summary, self.protocol
+        low, high = summary.return_ci95
+        lines = [
+            ("checkpoint", f"{checkpoint}, step {step:,}"),
+            ("return", f"mean {summary.return_mean:.2f}, std {summary.return_std:.2f}"),
+            ("", f"median {summary.return_median:.2f}, interquartile mean {summary.return_iqm:.2f}"),
+            ("", f"95% interval of the mean {low:.2f} to {high:.2f}"),
+        ]
+        if self.human_normalized is not None:
+            lines.append(("", f"human-normalised {self.human_normalized:.3f}"))
+        lines.append(
+            (
+                "protocol",
+                f"{protocol.episodes} episodes, epsilon {protocol.epsilon:g}, seed {protocol.seed}, "
+                f"at most {protocol.max_episode_frames:,} frames each, stamp {protocol.stamp}",
+            )
+        )
+        if self.stalled:
+            lines.append(("stalled", f"{self.stalled} episodes ran into that cap"))
+        return "\n".join(f"{label:>12}  {text}" for label, text in lines)
+
+
 class Evaluator:
     """Evaluates networks of one run on one fixed set of episodes.
 

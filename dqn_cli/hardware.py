@@ -49,8 +49,9 @@ def resolve_hardware(options: RunOptions) -> Hardware:
     precision = options.precision
     if precision == "auto":
         precision = "bfloat16" if convolutional and has_bfloat16(device) else "float32"
-    threads = options.threads
-    if threads == "auto":
+    if options.threads != "auto":
+        threads = options.threads
+    else:
         threads = min(available_cores(), MAX_LEARNER_THREADS) if convolutional and device.type == "cpu" else 1
     memory_format = options.memory_format
     if memory_format == "auto":
@@ -76,6 +77,6 @@ def _device(name: str) -> torch.device:
 def has_bfloat16(device: torch.device) -> bool:
     """Returns whether the device multiplies bfloat16 matrices natively."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     flags = cpu_flags()
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})

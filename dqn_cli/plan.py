@@ -41,8 +41,30 @@ class Plan:
     target_copies: int | None
     options: RunOptions
 
-    def lines(self, run_dir: Path) -> list[tuple[str, str]]:
-        """Returns (label, text) pairs for people."""
+    def text(self, run_dir: Path) -> str:
+        """Returns the plan for people."""
+        return "\n".join(f"{label:>12}  {text}" for label, text in self._lines(run_dir))
+
+    def as_dict(self, run_dir: Path) -> dict[str, Any]:
+        """Returns plain values, as ``dqn plan --json`` prints them."""
+        return {
+            "environment": self.spec.name,
+            "num_envs": self.spec.num_envs,
+            "total_steps": self.options.total_steps,
+            "total_frames": self.options.total_steps * self.spec.frames_per_step,
+            "parameters": self.parameters,
+            "replay_capacity": self.options.replay.capacity,
+            "replay_bytes": self.replay_bytes,
+            "updates": self.updates,
+            "target_copies": self.target_copies,
+            "device": str(self.hardware.device),
+            "threads": self.hardware.threads,
+            "precision": self.hardware.precision,
+            "memory_format": self.hardware.memory_format,
+            "run_dir": str(run_dir),
+        }
+
+    def _lines(self, run_dir: Path) -> list[tuple[str, str]]:
         o, spec, observation = self.options, self.spec, self.spec.observation
         frames = o.total_steps * spec.frames_per_step
         shape = "x".join(map(str, (observation.stack, *observation.shape)))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from dqn_cli import __version__
 from dqn_cli.compose import Training, make_environments, make_training
@@ -54,6 +56,25 @@ class Outcome:
     exit_code: int
     evaluation: Evaluation | None
     seconds: float
+
+    def text(self) -> str:
+        """Returns how it ended, for people."""
+        lines = [("ended", f"{self.reason}, {timedelta(seconds=round(self.seconds))}")]
+        if self.evaluation is not None:
+            summary, epsilon = self.evaluation.summary, self.evaluation.protocol.epsilon
+            lines.append(
+                (
+                    "score",
+                    f"mean return {summary.return_mean:.2f} over {summary.episodes} evaluation episodes, "
+                    f"epsilon {epsilon:g}",
+                )
+            )
+        lines += [
+            ("run folder", str(self.run_dir)),
+            ("score it", f"dqn eval {shlex.quote(str(self.run_dir))}"),
+            ("look at it", f"tensorboard --logdir {shlex.quote(str(self.run_dir.parent))}"),
+        ]
+        return "\n".join(f"{label:>12}  {text}" for label, text in lines)
 
 
 def train(plan: Plan, name: str, run_dir: Path, quiet: bool = False, init: Path | None = None) -> Outcome:
@@ -282,8 +303,12 @@ def provenance() -> dict[str, str]:
 def write_config(path: Path, options: RunOptions, name: str, facts: dict[str, Any]) -> None:
     """Writes the resolved config, with what wrote it as comments."""
     header = f"# {name}, resolved\n" + "".join(f"# {key}: {value}\n" for key, value in facts.items())
-    text = header + dump_config(options)
-    write_durably(path, lambda file: file.write(text.encode()) and None)
+    content = (header + dump_config(options)).encode()
+
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    write_durably(path, write)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

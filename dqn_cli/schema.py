@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
 from dqn_cli.agent.bootstrap import GreedyOptions
 from dqn_cli.agent.explorer import EpsilonGreedyOptions
-from dqn_cli.agent.optimizers import AdamOptions
+from dqn_cli.agent.optimizers import AdamOptions, LinearRateOptions
 from dqn_cli.agent.targets import PeriodicOptions
 from dqn_cli.build import (
     BOOTSTRAPS,
@@ -29,12 +29,23 @@ from dqn_cli.networks.torsos import MlpOptions
 from dqn_cli.replay.samplers import UniformOptions
 
 if TYPE_CHECKING:  # the tables decide; what is common to all kinds is that they are options
-    EnvironmentChoice = TorsoChoice = HeadChoice = SamplerChoice = Options
-    BootstrapChoice = OptimizerChoice = TargetChoice = ExplorerChoice = Options
+    EnvironmentChoice: TypeAlias = Options
+    TorsoChoice: TypeAlias = Options
+    HeadChoice: TypeAlias = Options
+    SamplerChoice: TypeAlias = Options
+    BootstrapChoice: TypeAlias = Options
+    OptimizerChoice: TypeAlias = Options
+    TargetChoice: TypeAlias = Options
+    ExplorerChoice: TypeAlias = Options
 else:
-    EnvironmentChoice, TorsoChoice, HeadChoice = choice(ENVIRONMENTS), choice(TORSOS), choice(HEADS)
-    SamplerChoice, BootstrapChoice, OptimizerChoice = choice(SAMPLERS), choice(BOOTSTRAPS), choice(OPTIMIZERS)
-    TargetChoice, ExplorerChoice = choice(TARGETS), choice(EXPLORERS)
+    EnvironmentChoice = choice(ENVIRONMENTS)
+    TorsoChoice = choice(TORSOS)
+    HeadChoice = choice(HEADS)
+    SamplerChoice = choice(SAMPLERS)
+    BootstrapChoice = choice(BOOTSTRAPS)
+    OptimizerChoice = choice(OPTIMIZERS)
+    TargetChoice = choice(TARGETS)
+    ExplorerChoice = choice(EXPLORERS)
 
 
 class StopOptions(Options):
@@ -75,6 +86,7 @@ class LearningOptions(Options):
     loss: Literal["auto", "huber", "squared"] = Field("auto", description="auto follows the head.")
     max_grad_norm: PositiveFloat | None = Field(10.0, description="Limit of the gradient's norm; null: none.")
     optimizer: OptimizerChoice = Field(AdamOptions(), description="Optimiser.")
+    lr_schedule: LinearRateOptions | None = Field(None, description="How the step size falls; null: not at all.")
     target: TargetChoice = Field(
         PeriodicOptions(every_updates=250), description="How the target network follows the online network."
     )

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from dqn_cli.core.options import Options
 from dqn_cli.core.types import Batch
-from dqn_cli.networks.outputs import Prediction
+from dqn_cli.networks.outputs import Output, Prediction
 from dqn_cli.networks.qnetwork import QNetwork
 
 
@@ -32,11 +32,13 @@ class DoubleOptions(Options):
 
 def greedy_bootstrap(online: QNetwork, target: QNetwork, batch: Batch) -> Prediction:  # noqa: ARG001 the signature of Bootstrap
     """Returns r + discount * max_a Q_target(s', a) (Mnih et al. 2015)."""
-    output = target(batch.next_observation)
+    output: Output = target(batch.next_observation)
     return output.select(output.values().argmax(1)).backup(batch.reward, batch.discount)
 
 
 def double_bootstrap(online: QNetwork, target: QNetwork, batch: Batch) -> Prediction:
     """Returns r + discount * Q_target(s', argmax_a Q_online(s', a)) (van Hasselt et al. 2016, equation 4)."""
-    action = online(batch.next_observation).values().argmax(1)
-    return target(batch.next_observation).select(action).backup(batch.reward, batch.discount)
+    chosen: Output = online(batch.next_observation)
+    valued: Output = target(batch.next_observation)
+    action = chosen.values().argmax(1)
+    return valued.select(action).backup(batch.reward, batch.discount)

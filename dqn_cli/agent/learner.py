@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,7 @@ class Learner:
         objective: Measures the error.
         target_update: Moves the target network.
         max_grad_norm: The gradient is scaled down to this norm; None for no limit.
+        rate_factor: Factor of the optimiser's step size as a function of agent steps; None for always 1.
     """
 
     def __init__(
@@ -35,11 +38,13 @@ class Learner:
         objective: Objective,
         target_update: TargetUpdate,
         max_grad_norm: float | None,
+        rate_factor: Callable[[int], float] | None = None,
     ) -> None:
         self.online, self.target = online, target
         self._optimizer, self._target_update = optimizer, target_update
         self._bootstrap, self._objective = bootstrap, objective
-        self._max_grad_norm = max_grad_norm
+        self._max_grad_norm, self._rate_factor = max_grad_norm, rate_factor
+        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
         self._parameters = list(online.parameters())
         for parameter in target.parameters():
             parameter.requires_grad_(False)
@@ -62,6 +67,10 @@ class Learner:
         loss.backward()  # type: ignore[no-untyped-call]
         if self._max_grad_norm is not None:
             torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+        if self._rate_factor is not None:
+            factor = self._rate_factor(step)
+            for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * factor
         self._optimizer.step()
         self.updates += 1
         self._target_update.after_update(self.online, self.target, self.updates)

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from dqn_cli.core.options import Fraction, Options, PositiveFloat
+from dqn_cli.core.options import Fraction, Options, PositiveCount, PositiveFloat
 
 
 class AdamOptions(Options):
@@ -31,6 +31,13 @@ class RMSPropOptions(Options):
     eps_inside_sqrt: bool = Field(
         True, description="Add eps to the variance (Lua DQN, dqn_zoo, Dopamine), not to its root (torch)."
     )
+
+
+class LinearRateOptions(Options):
+    """The step size falls along a straight line, over agent steps."""
+
+    end_factor: Fraction = Field(0.0, description="Final step size as a fraction of the optimiser's.")
+    over_steps: PositiveCount | None = Field(None, description="Agent steps until then; null: total_steps.")
 
 
 class RMSPropInsideRoot(torch.optim.Optimizer):

@@ -124,7 +124,7 @@ class Polyak:
         """Does nothing."""
 
     @torch.no_grad()
-    def after_update(self, online: nn.Module, target: nn.Module, updates: int) -> None:
+    def after_update(self, online: nn.Module, target: nn.Module, updates: int) -> None:  # noqa: ARG002 the protocol
         """Moves the target."""
         torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), self._tau)
 

@@ -77,9 +77,7 @@ def find_config(name: str, presets: Path, folder: Path | None = None) -> Path:
         raise UsageError(f"there is no preset or file '{shown}'.{nearest(name, known) or _ALL_PRESETS}")
     near = nearest(name.removesuffix(path.suffix), known)
     if not near and _file_kind(path.parent) == "folder":
-        near = nearest(
-            path.name, [file.name for suffix in _SUFFIXES for file in path.parent.glob(f"*{suffix}")]
-        )
+        near = nearest(path.name, [file.name for suffix in _SUFFIXES for file in path.parent.glob(f"*{suffix}")])
     raise UsageError(f"there is no file '{shown}'.{near or _ALL_PRESETS}")
 
 
@@ -142,7 +140,7 @@ def _read_text(path: Path) -> str:
     if len(data) > MAX_BYTES:
         raise UsageError(f"{shown} is larger than {MAX_BYTES // 1024} KiB: that is not a config")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UsageError(f"{shown}:{line}: not UTF-8 text (byte {data[error.start]:#04x})") from None

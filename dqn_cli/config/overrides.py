@@ -38,14 +38,10 @@ def _read(override: str) -> Layer:
     try:
         document = parse(text)
     except YamlError as error:
-        raise UsageError(
-            f"{label}: the value is not YAML: {error.problem} (at character {error.column})"
-        ) from None
+        raise UsageError(f"{label}: the value is not YAML: {error.problem} (at character {error.column})") from None
     if document.empty:
         key = ".".join(keys)
-        raise UsageError(
-            f"{label}: there is no value; write {key}=null for null, {key}='\"\"' for empty text"
-        )
+        raise UsageError(f"{label}: there is no value; write {key}=null for null, {key}='\"\"' for empty text")
     value: Any = document.value
     places: dict[KeyPath, str] = {}
     for key in reversed(keys):

@@ -36,10 +36,8 @@ _REQUIREMENTS = {
     "missing": "is required but missing",
 }
 
-_OWN_WORDS = (
-    "value_error",
-    "assertion_error",
-)  # raised by validators of the schema, in words meant for people
+# Raised by validators of the schema, in words meant for people.
+_OWN_WORDS = ("value_error", "assertion_error")
 
 
 def validate(
@@ -128,14 +126,12 @@ def _groups(found: Iterable[_Finding]) -> list[list[_Finding]]:
     for index, finding in enumerate(found):
         by_union.setdefault(index if finding.union is None else finding.union, []).append(finding)
     groups = []
-    for members in by_union.values():
-        # Where the value is a mapping, only the complaints of the member that reads mappings matter.
-        top = min(len(member.path) for member in members)
-        inside = [member for member in members if len(member.path) > top or not _is_wrong_type(member)]
-        is_mapping = any(
-            isinstance(member.details["input"], dict) for member in members if len(member.path) == top
-        )
-        groups += [[member] for member in inside] if inside and is_mapping else [members]
+    for union, members in by_union.items():
+        top = [member for member in members if isinstance(union, int) or len(member.path) == len(union)]
+        # A mapping or a list was meant for the member that reads such: only its complaints matter.
+        meant = [member for member in members if member not in top or not _is_wrong_type(member)]
+        scalar = any(not isinstance(member.details["input"], dict | list | tuple) for member in top)
+        groups += [members] if scalar or not meant else [[member] for member in meant]
     return groups
 
 
@@ -190,17 +186,15 @@ def _unknown_kind(finding: _Finding) -> str:
 
 
 def _unknown_key(finding: _Finding) -> str:
-    text = f"unknown key '{_dotted(finding.path)}'."
-    key, section = str(finding.path[-1]), finding.section
+    text = f"unknown key '{_dotted(finding.path)}'"
+    key, section, names = str(finding.path[-1]), finding.section, _keys(finding.place)
+    owners = [kind for kind in section.kinds if key in _keys(section.of_kind(kind))] if section is not None else []
+    if owners:
+        return f"{text}. It is a key of kind '{owners[0]}', and this is kind '{finding.kind}'"
+    if near := nearest(key, names):
+        return f"{text}.{near}"
     of_kind = f" of kind '{finding.kind}'" if section is not None else ""
-    for other in section.kinds if section is not None else ():
-        if key in _keys(section.of_kind(other) if section is not None else None):
-            return f"{text} It is a key of kind '{other}', and this is kind '{finding.kind}'"
-    names = _keys(finding.place)
-    near = nearest(key, names)
-    if near or not 0 < len(names) <= _FEW:
-        return text + near if near else text.rstrip(".")
-    return f"{text} Valid keys{of_kind}: {', '.join(names)}"
+    return f"{text}. Valid keys{of_kind}: {', '.join(names)}" if 0 < len(names) <= _FEW else text
 
 
 def _keys(place: Place | None) -> list[str]:

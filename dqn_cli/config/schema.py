@@ -79,9 +79,7 @@ class Place:
         section = self.section
         if section is None or not section.kinds:
             return section
-        return next(
-            (place_of(t) for name, t in zip(section.kinds, section.types, strict=True) if name == kind), None
-        )
+        return next((place_of(t) for name, t in zip(section.kinds, section.types, strict=True) if name == kind), None)
 
     def child(self, key: str | int) -> Place | None:
         """Returns what may stand under ``key``, None where the schema does not say."""

@@ -16,9 +16,8 @@ import yaml
 KeyPath = tuple[str | int, ...]
 
 MAX_DEPTH = 40
-MAX_VALUES = (
-    20_000  # an alias counts as often as it is used: a few lines of aliases can stand for billions of values
-)
+# An alias counts as often as it is used: a few lines of aliases can stand for billions of values.
+MAX_VALUES = 20_000
 MAX_NUMBER_LENGTH = 100
 
 _STANDARD = "tag:yaml.org,2002:"
@@ -56,9 +55,7 @@ _SCALARS: dict[str, tuple[re.Pattern[str], str, Callable[[str], Any]]] = {
 def add_core_schema(owner: type[yaml.SafeLoader] | type[yaml.SafeDumper]) -> None:
     """Teaches a PyYAML loader or dumper class which plain scalars are not text."""
     for name, (pattern, first, _) in _SCALARS.items():
-        owner.add_implicit_resolver(
-            _STANDARD + name, pattern, [*first, ""] if name == "null" else list(first)
-        )
+        owner.add_implicit_resolver(_STANDARD + name, pattern, [*first, ""] if name == "null" else list(first))
 
 
 class _Loader(yaml.SafeLoader):
@@ -131,7 +128,14 @@ def parse(text: str) -> Document:
 
 
 def _at(mark: yaml.Mark | None, problem: str) -> YamlError:
-    return YamlError(" ".join(problem.split()), mark.line + 1 if mark else 1, mark.column + 1 if mark else 1)
+    line = " ".join(problem.split())
+    printable = line if line.isprintable() else ascii(line)[1:-1]
+    return YamlError(printable, mark.line + 1 if mark else 1, mark.column + 1 if mark else 1)
+
+
+def _no_tag(node: yaml.Node) -> YamlError:
+    tag = node.tag.replace(_STANDARD, "!!")
+    return _at(node.start_mark, f"tag {tag} is not allowed: use plain values")
 
 
 class _Builder:
@@ -144,9 +148,8 @@ class _Builder:
     def build(self, node: yaml.Node, path: KeyPath) -> Any:
         self._values += 1
         if len(path) > MAX_DEPTH:
-            raise _at(
-                node.start_mark, f"nested more than {MAX_DEPTH} levels deep, or an alias that holds itself"
-            )
+            problem = f"nested more than {MAX_DEPTH} levels deep, or an alias that holds itself"
+            raise _at(node.start_mark, problem)
         if self._values > MAX_VALUES:
             raise _at(node.start_mark, f"more than {MAX_VALUES} values, aliases included")
         if isinstance(node, yaml.MappingNode) and node.tag == _STANDARD + "map":
@@ -155,9 +158,7 @@ class _Builder:
             return [self._entry(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
             return _scalar(node)
-        raise _at(
-            node.start_mark, f"tag {node.tag.replace(_STANDARD, '!!')} is not allowed: use plain values"
-        )
+        raise _no_tag(node)
 
     def _entry(self, node: yaml.Node, path: KeyPath) -> Any:
         self.lines[path] = node.start_mark.line + 1
@@ -166,23 +167,24 @@ class _Builder:
     def _items(self, mapping: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[str, Any]]:
         seen: dict[str, int] = {}
         for key_node, value_node in mapping.value:
-            key = _scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
-            if not isinstance(key, str) or not key.isprintable() or not key:
-                shown = (
-                    f"'{key_node.value}'" if isinstance(key_node, yaml.ScalarNode) else "a list or mapping"
-                )
-                raise _at(key_node.start_mark, f"{shown} is not a key: keys are text, numbers need quotes")
-            if key == "<<":
-                raise _at(
-                    key_node.start_mark,
-                    "merge keys ('<<') are not YAML 1.2: use 'extends' or repeat the keys",
-                )
+            key = _key(key_node)
             line = key_node.start_mark.line + 1
             if key in seen:
                 raise _at(key_node.start_mark, f"key '{key}' appears twice, first on line {seen[key]}")
             seen[key] = line
             self.lines[(*path, key)] = line
             yield key, self.build(value_node, (*path, key))
+
+
+def _key(node: yaml.Node) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise _at(node.start_mark, "a list or mapping is not a key: keys are text")
+    key = _scalar(node)
+    if not isinstance(key, str) or not key.isprintable() or not key:
+        raise _at(node.start_mark, f"'{node.value}' is not a key: keys are text, numbers need quotes")
+    if key == "<<" and node.style is None:
+        raise _at(node.start_mark, "merge keys ('<<') are not YAML 1.2: use 'extends' or repeat the keys")
+    return key
 
 
 def _scalar(node: yaml.ScalarNode) -> Any:
@@ -193,12 +195,10 @@ def _scalar(node: yaml.ScalarNode) -> Any:
             raise _at(node.start_mark, "half of a surrogate pair is not a character")
         return text
     if name not in _SCALARS:
-        raise _at(
-            node.start_mark, f"tag {node.tag.replace(_STANDARD, '!!')} is not allowed: use plain values"
-        )
+        raise _no_tag(node)
     pattern, _, convert = _SCALARS[name]
     if not pattern.match(text):
-        raise _at(node.start_mark, f"'{text}' is not a {name}")
+        raise _at(node.start_mark, f"'{text}' does not read as {name}")
     if len(text) > MAX_NUMBER_LENGTH:
         raise _at(node.start_mark, f"a number of {len(text)} characters is too long")
     return convert(text)

@@ -222,9 +222,7 @@ class AtariBackend:
             seed=np.array([-1 if seed is None else seed for seed in reset_seeds], dtype=np.int64),
             options={"reset_mask": np.array(mask)},
         )
-        return BackendReset(
-            observation, info["lives"].astype(np.int64), info["episode_frame_number"].astype(np.int64)
-        )
+        return BackendReset(observation, info["lives"].astype(np.int64), info["episode_frame_number"].astype(np.int64))
 
     def send(self, actions: IntArray) -> None:
         """Starts a step with ``actions [N]`` in 0 to A-1; the caller has checked the range."""

@@ -114,9 +114,7 @@ class GymnasiumBackend:
     def recv(self) -> BackendStep:
         """Waits for the step that ``send`` started."""
         raw = self._stepper.recv()
-        return BackendStep(
-            self._frames(raw.observation), raw.reward, raw.terminated, raw.truncated, lives=None
-        )
+        return BackendStep(self._frames(raw.observation), raw.reward, raw.terminated, raw.truncated, lives=None)
 
     def close(self) -> None:
         """Frees the environments; may be called twice."""

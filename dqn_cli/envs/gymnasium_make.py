@@ -187,9 +187,7 @@ def _find_wrapper(name: str) -> Callable[..., Any]:
         if refused in ancestors:
             raise UsageError(f"env.wrappers: '{name}' is refused: {reason}; remove it")
     if inspect.isclass(wrapper) and issubclass(wrapper, gymnasium.vector.VectorEnv):
-        raise UsageError(
-            f"env.wrappers: '{name}' wraps a vector of environments; use its twin for a single one"
-        )
+        raise UsageError(f"env.wrappers: '{name}' wraps a vector of environments; use its twin for a single one")
     return wrapper
 
 

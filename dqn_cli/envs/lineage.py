@@ -17,6 +17,9 @@ from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array, IntArray
 
 
+_FIRST_ROWS = 64
+
+
 class SeedPolicy(Protocol):
     """Decides at every episode boundary whether an environment is seeded anew."""
 
@@ -124,7 +127,7 @@ class LineageLog:
 
     def __init__(self, num_envs: int, num_actions: int) -> None:
         # One row a vector step, so that logging is one write for all environments.
-        self._rows = np.zeros((1024, num_envs), dtype="u1" if num_actions <= 256 else "<u2")
+        self._rows = np.zeros((_FIRST_ROWS, num_envs), dtype="u1" if num_actions <= 256 else "<u2")
         self._used = 0
         self._seeds: list[int | None] = [None] * num_envs
         self._first = np.zeros(num_envs, dtype=np.int64)
@@ -191,7 +194,7 @@ class LineageLog:
         """Takes over a state that ``state_dict`` returned; lineages are aligned at their last actions."""
         columns = [actions.numpy().view(self._rows.dtype) for actions in state["actions"]]
         self._used = max(len(column) for column in columns)
-        self._rows = np.zeros((max(1024, self._used), len(columns)), self._rows.dtype)
+        self._rows = np.zeros((max(_FIRST_ROWS, self._used), len(columns)), self._rows.dtype)
         for index, column in enumerate(columns):
             self._first[index] = self._used - len(column)
             self._rows[self._first[index] : self._used, index] = column

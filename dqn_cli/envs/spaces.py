@@ -55,9 +55,7 @@ def observation_encoding(space: Space[object], name: str) -> ObservationEncoding
             spec = ObservationSpec(space.shape, np.dtype(np.uint8), stack=1, scale=1.0)
             return ObservationEncoding(spec, lambda raw: raw.astype(np.uint8))
         case _:
-            raise UsageError(
-                f"environment '{name}': observation space {space} is not supported; {_advice(space)}"
-            )
+            raise UsageError(f"environment '{name}': observation space {space} is not supported; {_advice(space)}")
 
 
 def discrete_actions(space: Space[object], name: str) -> tuple[int, int]:

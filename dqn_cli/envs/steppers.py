@@ -6,6 +6,7 @@ Both give the same numbers, neither resets by itself, and neither looks at the `
 from __future__ import annotations
 
 import atexit
+import contextlib
 import multiprocessing
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -95,8 +96,8 @@ class SyncStepper:
         index = 0
         try:
             for index, environment in enumerate(self._environments):
-                (observation[index], reward[index], terminated[index], truncated[index], _) = (
-                    environment.step(actions[index])
+                (observation[index], reward[index], terminated[index], truncated[index], _) = environment.step(
+                    actions[index]
                 )
         except Exception as failure:
             raise RunError(
@@ -126,7 +127,8 @@ class AsyncStepper:
 
     def __init__(self, factory: Callable[[], Environment], num_envs: int, name: str) -> None:
         self._name = name
-        self._in_flight = False
+        # Whether every worker waits for a command: if not, nobody may wait for its answer.
+        self._idle = True
         try:
             self._vector = AsyncVectorEnv(
                 [factory] * num_envs, context=_start_method(), autoreset_mode=AutoresetMode.DISABLED
@@ -147,12 +149,12 @@ class AsyncStepper:
     def send(self, actions: IntArray) -> None:
         """Hands the actions to the workers."""
         self._guard(lambda: self._vector.step_async(actions))
-        self._in_flight = True
+        self._idle = False
 
     def recv(self) -> RawStep:
         """Waits for the workers."""
         observation, reward, terminated, truncated, _ = self._guard(self._vector.step_wait)
-        self._in_flight = False
+        self._idle = True
         return RawStep(observation, reward, terminated, truncated)
 
     def close(self) -> None:
@@ -160,10 +162,10 @@ class AsyncStepper:
         atexit.unregister(self.close)
         if self._vector.closed:
             return
-        if not self._in_flight:
-            self._vector.close()
-            return
-        # Nobody may wait for an answer that is late or never comes.
+        if self._idle:
+            with contextlib.suppress(EOFError, OSError):
+                self._vector.close()
+                return
         for process in self._vector.processes:
             process.kill()
             process.join()
@@ -176,7 +178,7 @@ class AsyncStepper:
         try:
             return call()
         except Exception as failure:
-            self._in_flight = True
+            self._idle = False
             raise RunError(self._explain(failure)) from failure
 
     def _explain(self, failure: Exception) -> str:

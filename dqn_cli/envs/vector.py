@@ -83,9 +83,7 @@ class EpisodicVector:
                 action would never answer.
         """
         if not isinstance(actions, np.ndarray) or actions.dtype != np.int64:
-            raise ValueError(
-                f"actions must be an int64 array, got {getattr(actions, 'dtype', type(actions))}"
-            )
+            raise ValueError(f"actions must be an int64 array, got {getattr(actions, 'dtype', type(actions))}")
         if actions.shape != (self._spec.num_envs,):
             raise ValueError(f"actions must have shape ({self._spec.num_envs},), got {actions.shape}")
         # One reduction for both ends of the range: a negative number is a huge unsigned one.
@@ -165,12 +163,8 @@ class EpisodicVector:
         self._observation = state["observation"].numpy().copy()
         self._schedule_cuts()
 
-    def _restart(
-        self, step: BackendStep, terminal: BoolArray, truncated: BoolArray, ended: BoolArray
-    ) -> StepResult:
-        episodes = tuple(
-            self._episode_end(int(index), bool(step.terminated[index])) for index in np.flatnonzero(ended)
-        )
+    def _restart(self, step: BackendStep, terminal: BoolArray, truncated: BoolArray, ended: BoolArray) -> StepResult:
+        episodes = tuple(self._episode_end(int(index), bool(step.terminated[index])) for index in np.flatnonzero(ended))
         first = self._begin(ended).observation
         observation = step.observation.copy()
         observation[ended] = first[ended]

@@ -43,7 +43,7 @@ class PlainStream(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Returns ``[B, A, K]``."""
         out: Tensor = self.out(self.body(features))
-        return out.unflatten(1, self._shape)
+        return out.view(-1, *self._shape)
 
 
 class DuelingStreams(nn.Module):

@@ -24,7 +24,7 @@ def linear_factory(generator: torch.Generator) -> LinearFactory:
     """Returns a factory of linear layers whose weights come from ``generator``."""
 
     def linear(inputs: int, outputs: int) -> nn.Linear:
-        layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+        layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
         _fan_in_uniform(layer, generator)
         return layer
 
@@ -35,7 +35,9 @@ def convolution(
     channels: tuple[int, int], kernel: int, stride: int, generator: torch.Generator
 ) -> nn.Conv2d:
     """Returns a square convolution without padding from ``channels[0]`` to ``channels[1]``."""
-    layer = nn.utils.skip_init(nn.Conv2d, channels[0], channels[1], kernel_size=kernel, stride=stride)
+    layer: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+        nn.Conv2d, channels[0], channels[1], kernel_size=kernel, stride=stride
+    )
     _fan_in_uniform(layer, generator)
     return layer
 

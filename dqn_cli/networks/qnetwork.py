@@ -32,7 +32,7 @@ class QNetwork(nn.Module):
         self._scale, self._autocast = scale, autocast
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, observation: Tensor) -> Output:
         """Returns what is said of ``observation [B, S, ...]``, given in the storage dtype."""

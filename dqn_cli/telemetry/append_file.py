@@ -54,7 +54,7 @@ class AppendFile:
         try:
             while rest:
                 # A nearly full disk takes a part; the error comes with the next attempt.
-                rest = rest[os.write(self._descriptor, rest) :]
+                rest = rest[os.write(self._opened(), rest) :]
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._offset)
@@ -68,7 +68,7 @@ class AppendFile:
             RunError: The disk refused.
         """
         try:
-            os.fsync(self._descriptor)
+            os.fsync(self._opened())
         except OSError as error:
             raise self._failure("flush", error) from error
 
@@ -84,7 +84,7 @@ class AppendFile:
                 "since that length was recorded; restore the file or start a new run."
             )
         try:
-            os.ftruncate(self._descriptor, offset)
+            os.ftruncate(self._opened(), offset)
         except OSError as error:
             raise self._failure("truncate", error) from error
         self._offset = offset
@@ -96,7 +96,7 @@ class AppendFile:
         while end > 0:
             start = max(0, end - _TAIL_BLOCK)
             try:
-                position = os.pread(self._descriptor, end - start, start).rfind(terminator)
+                position = os.pread(self._opened(), end - start, start).rfind(terminator)
             except OSError as error:
                 raise self._failure("read", error) from error
             if position >= 0:
@@ -119,8 +119,12 @@ class AppendFile:
         """Closes the file."""
         self.close()
 
+    def _opened(self) -> int:
+        if self._descriptor < 0:
+            raise ValueError(f"'{self._path}' is closed")
+        return self._descriptor
+
     def _failure(self, verb: str, error: OSError) -> RunError:
         return RunError(
-            f"Cannot {verb} '{self._path}': {error.strerror}. "
-            "Make room or check the permissions, then resume the run."
+            f"Cannot {verb} '{self._path}': {error.strerror}. Make room or check the permissions, then resume the run."
         )

@@ -101,9 +101,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 if line.endswith(b"\n") and not line.isspace():
                     yield _parse(line, path, number)
     except OSError as error:
-        raise UsageError(
-            f"Cannot read '{path}': {error.strerror}. Check the path and its permissions."
-        ) from error
+        raise UsageError(f"Cannot read '{path}': {error.strerror}. Check the path and its permissions.") from error
 
 
 def _parse(line: bytes, path: Path, number: int) -> dict[str, Any]:

@@ -124,9 +124,7 @@ class PlainProgress:
     def update(self, snapshot: Snapshot) -> None:
         """Prints the first state, the last, and one for each interval that has begun."""
         self._latest = snapshot
-        begun = (
-            self._printed_step < 0 or snapshot.step // self._interval > self._printed_step // self._interval
-        )
+        begun = self._printed_step < 0 or snapshot.step // self._interval > self._printed_step // self._interval
         if begun or snapshot.step >= self._total_steps:
             self._print(snapshot)
 

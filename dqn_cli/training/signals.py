@@ -22,7 +22,7 @@ class StopRequest:
         """128 plus the number of the signal that arrived, or 0."""
         return 0 if self.signal is None else _CODES[self.signal]
 
-    def handle(self, number: int, frame: FrameType | None) -> None:
+    def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 a handler is called so
         """Is installed as the handler."""
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt

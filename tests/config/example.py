@@ -80,12 +80,8 @@ class Learning(Options):
     gamma: Fraction = 0.99
     loss: Literal["auto", "huber", "squared"] = "auto"
     max_grad_norm: PositiveFloat | None = 10.0
-    optimizer: Annotated[
-        Annotated[Adam, Tag("adam")] | Annotated[Rmsprop, Tag("rmsprop")], kind_or("adam")
-    ] = Adam()
-    augmentation: Annotated[
-        tuple[Annotated[Crop | Shift, Field(discriminator="kind")], ...], Field(strict=False)
-    ] = ()
+    optimizer: Annotated[Annotated[Adam, Tag("adam")] | Annotated[Rmsprop, Tag("rmsprop")], kind_or("adam")] = Adam()
+    augmentation: Annotated[tuple[Annotated[Crop | Shift, Field(discriminator="kind")], ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Learning:
@@ -106,9 +102,9 @@ class Example(Options):
     threads: PositiveCount | Literal["auto"] = "auto"
     storage: Literal["auto", "dense"] | Cnn = "auto"
     total_steps: PositiveCount = 50_000
-    env: Annotated[
-        Annotated[Gymnasium, Tag("gymnasium")] | Annotated[Atari, Tag("atari")], kind_or("gymnasium")
-    ]
+    env: Annotated[Annotated[Gymnasium, Tag("gymnasium")] | Annotated[Atari, Tag("atari")], kind_or("gymnasium")]
+    view: Literal["auto"] | Annotated[Annotated[Mlp, Tag("mlp")] | Annotated[Cnn, Tag("cnn")], kind_or("mlp")] = "auto"
+    sizes: Counts | Literal["auto"] = "auto"
     only: Annotated[Annotated[Mlp, Tag("mlp")], kind_or("mlp")] | None = None
     network: Network = Network()
     learning: Learning = Learning()

@@ -7,7 +7,7 @@ import pytest
 
 from dqn_cli.config import LoadedConfig, find_config, list_presets, load_config, read_mapping
 from dqn_cli.core.errors import UsageError
-from tests.config.example import Adam, Atari, Example, Gymnasium, Rmsprop
+from tests.config.example import Adam, Atari, Example, Gymnasium, Mlp, Rmsprop, Stop
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_config_is_named_by_preset_or_path(files, tmp_path):
     assert load("configs/atari/nature.yaml").name == "atari-nature"
     mine = files("else/where/mine.yml", "env: {id: Mine-v0}")
     loaded = load(mine)
-    assert (loaded.name, loaded.source, loaded.options.env.id) == ("mine", mine, "Mine-v0")
+    assert (loaded.name, loaded.source, loaded.options.env) == ("mine", mine, Gymnasium(id="Mine-v0"))
 
 
 @pytest.mark.parametrize(
@@ -77,15 +77,15 @@ def test_extends_merges_several_levels_and_lists_replace(files):
     files("sub/c.yaml", "extends: b.yaml\nnetwork: {torso: {hidden: [9]}}\n")
     options = load("sub/c.yaml").options
     assert options.seed == 2
-    assert options.env.kwargs == {"x": 1, "y": 2}
-    assert options.network.torso.hidden == (9,)
+    assert options.env == Gymnasium(id="A", kwargs={"x": 1, "y": 2})
+    assert options.network.torso == Mlp(hidden=(9,))
 
 
 def test_extends_is_relative_to_the_file_not_to_the_working_folder(files):
     files("base.yaml", "env: {id: Wrong}")
     files("sub/base.yaml", "env: {id: Right}")
     files("sub/child.yaml", "extends: base.yaml")
-    assert load("sub/child.yaml").options.env.id == "Right"
+    assert load("sub/child.yaml").options.env == Gymnasium(id="Right")
 
 
 def test_extends_names_a_preset(files):
@@ -127,6 +127,9 @@ def test_a_parent_without_kind_is_of_the_default_kind(files):
 def test_a_default_kind_inside_a_section_of_a_kind_is_known(files, tmp_path):
     files("base.yaml", "network: {torso: {hidden: [1]}}")
     files("mine.yaml", "extends: base.yaml\nnetwork: {torso: {kind: cnn}}")
+    files("view.yaml", "view: {hidden: [1]}")
+    files("other.yaml", "extends: view.yaml\nview: {kind: cnn}")
+    assert read_mapping(tmp_path / "other.yaml", tmp_path, Example).mapping == {"view": {"kind": "cnn"}}
     with_schema = read_mapping(tmp_path / "mine.yaml", tmp_path / "configs", Example)
     assert with_schema.mapping == {"network": {"torso": {"kind": "cnn"}}}
     assert ("network", "torso", "hidden") not in with_schema.places
@@ -135,13 +138,11 @@ def test_a_default_kind_inside_a_section_of_a_kind_is_known(files, tmp_path):
 def test_overrides_lie_on_top_and_change_kinds_in_any_order(files):
     files("x.yaml", "env: {id: A}\nlearning: {optimizer: {lr: 0.1, eps: 0.2}}")
     for overrides in (["kind=rmsprop", "decay=0.3"], ["decay=0.3", "kind=rmsprop"]):
-        optimizer = load(
-            "x.yaml", *(f"learning.optimizer.{one}" for one in overrides)
-        ).options.learning.optimizer
+        optimizer = load("x.yaml", *(f"learning.optimizer.{one}" for one in overrides)).options.learning.optimizer
         assert optimizer == Rmsprop(decay=0.3)
     loaded = load("x.yaml", "learning.optimizer.lr=0.5", "stop.return_mean=475", "env.id=B")
     assert loaded.options.learning.optimizer == Adam(lr=0.5, eps=0.2)
-    assert loaded.options.stop.return_mean == 475
+    assert loaded.options.stop == Stop(return_mean=475)
     assert loaded.mapping == {
         "env": {"id": "B"},
         "learning": {"optimizer": {"lr": 0.5, "eps": 0.2}},
@@ -175,7 +176,7 @@ def test_unreadable_content_is_one_line(files, content, message):
 
 def test_a_byte_order_mark_is_no_key(files):
     files("bom.yaml", b"\xef\xbb\xbfenv: {id: A}")
-    assert load("bom.yaml").options.env.id == "A"
+    assert load("bom.yaml").options.env == Gymnasium(id="A")
 
 
 def test_a_file_that_cannot_be_opened_is_one_line(files, tmp_path):

@@ -85,6 +85,11 @@ def test_all_problems_come_at_once_in_the_order_of_the_file(tmp_path):
         ("threads: 0", "threads: must be greater than or equal to 1 or 'auto', got 0"),
         ("storage: {chanels: [1]}", "unknown key 'storage.chanels'. Did you mean 'channels'?"),
         ("storage: {channels: [0]}", "storage.channels[0]: must be greater than or equal to 1, got 0"),
+        ("view: {hiden: [1]}", "unknown key 'view.hiden'. Did you mean 'hidden'?"),
+        ("view: {kind: cnn, channels: [0]}", "view.channels[0]: must be greater than or equal to 1, got 0"),
+        ("view: {kind: zzz}", "view: unknown kind 'zzz'. Valid kinds: mlp, cnn"),
+        ("sizes: [1, a]", "sizes[1]: must be a whole number, got 'a'"),
+        ("sizes: 5", "sizes: must be a list or 'auto', got 5"),
         ("storage: none", "storage: must be 'auto' or 'dense' or a mapping, got 'none'"),
         (
             "learning: {loss: hubr}",
@@ -121,23 +126,17 @@ def test_a_problem_of_the_whole_file_stands_without_a_key(tmp_path):
 
 
 def test_a_missing_key_has_the_line_of_its_section(tmp_path):
-    assert problems(tmp_path, "seed: 1\nenv:\n  num_envs: 2")[1:] == [
-        "x.yaml:2: env.id: is required but missing"
-    ]
+    assert problems(tmp_path, "seed: 1\nenv:\n  num_envs: 2")[1:] == ["x.yaml:2: env.id: is required but missing"]
 
 
 def test_an_unknown_kind_has_the_line_of_kind(tmp_path):
     found = problems(tmp_path, "env:\n  id: A\n  kind: atarii")
-    assert found[1:] == [
-        "x.yaml:3: env: unknown kind 'atarii'. Did you mean 'atari'? Valid kinds: gymnasium, atari"
-    ]
+    assert found[1:] == ["x.yaml:3: env: unknown kind 'atarii'. Did you mean 'atari'? Valid kinds: gymnasium, atari"]
 
 
 def test_a_key_that_came_from_an_override_names_the_override(tmp_path):
     text = "env: {id: A}\nlearning: {gamma: 3}"
-    found = problems(
-        tmp_path, text, "learning.optimizer.lr=-1", "stop={window: 0, return_mean: 1}", "env.x.y=1"
-    )
+    found = problems(tmp_path, text, "learning.optimizer.lr=-1", "stop={window: 0, return_mean: 1}", "env.x.y=1")
     assert found == [
         "4 problems in x.yaml",
         "x.yaml:2: learning.gamma: must be less than or equal to 1, got 3",
@@ -162,7 +161,5 @@ def test_long_values_are_cut(tmp_path):
 
 
 def test_a_mapping_without_lines_is_named_by_its_origin():
-    with pytest.raises(
-        UsageError, match=r"^1 problem in checkpoint\.pt\ncheckpoint\.pt: seed: must be a whole"
-    ):
+    with pytest.raises(UsageError, match=r"^1 problem in checkpoint\.pt\ncheckpoint\.pt: seed: must be a whole"):
         validate({"seed": "x", "env": {"id": "A"}}, Example, "checkpoint.pt")

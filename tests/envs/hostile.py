@@ -1,6 +1,6 @@
 """Small Gymnasium environments that show what an implementation gets wrong.
 
-Importing this module registers them, so that a config names them as ``tests.envs.hostile:hostile/Counting-v0``.
+Importing this module registers them: a config names them as ``tests.envs.hostile:hostile/Counting-v0``.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from dqn_cli.envs.lineage import EpisodeQueue, LineageLog, TrainingSeeds
 
 
-def reopened(state):
+def reopened(state: Any) -> Any:
     """A state as it comes back from a file in which no code may run."""
     file = io.BytesIO()
     torch.save(state, file)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from dqn_cli.envs.spaces import discrete_actions, observation_encoding
 from tests.envs.hostile import ACTION_SPACES, OBSERVATION_SPACES
 
 
-def encode(space: spaces.Space[Any], raw: Sequence[Any]) -> Array:
+def encode(space: spaces.Space[Any], raw: Any) -> Array:
     """Encodes observations batched as a backend does, and checks the result against the spec."""
     encoding = observation_encoding(space, "test")
     batch = np.empty((len(raw), *(space.shape or ())), space.dtype)
@@ -55,7 +54,7 @@ def test_box_without_dimensions_becomes_a_vector_of_one():
         (spaces.Box(0, 255, (3, 6, 8), np.uint8), (3, 6, 8), 1 / 255),
         (spaces.Box(0, 255, (4, 84, 84), np.uint8), (4, 84, 84), 1 / 255),
         (spaces.Box(0, 255, (4, 6, 3), np.uint8), (4, 6, 3), 1 / 255),
-        (spaces.Box(0, 1, (10, 10, 4), np.bool_), (4, 10, 10), 1.0),
+        (spaces.Box(0, 1, (10, 10, 4), cast(Any, np.bool_)), (4, 10, 10), 1.0),
         (spaces.Box(0, 255, (128,), np.uint8), (128,), 1.0),
         (spaces.Box(0, 7, (6, 8), np.uint8), (6, 8), 1.0),
         (spaces.Box(0, 255, (6, 8), np.float32), (6, 8), 1.0),
@@ -95,22 +94,21 @@ def test_multi_discrete_is_the_one_hot_codes_side_by_side(components, data):
         for single, size, start in zip(value, sizes, starts, strict=True)
         for place in range(size)
     ]
-    space = spaces.MultiDiscrete(sizes, start=starts)
+    space = spaces.MultiDiscrete(np.array(sizes), start=np.array(starts))
     np.testing.assert_array_equal(encode(space, [value]), [expected])
 
 
 def test_multi_discrete_of_two_dimensions():
-    space = spaces.MultiDiscrete([[2, 3], [1, 2]])
+    space = spaces.MultiDiscrete(np.array([[2, 3], [1, 2]]))
     np.testing.assert_array_equal(encode(space, [[[1, 0], [0, 1]]]), [[0, 1, 1, 0, 0, 1, 0, 1]])
 
 
-@pytest.mark.parametrize(
-    "name", ["MultiBinaryObs", "DiscreteObs", "MultiDiscreteObs", "ScalarObs", "ImageObs"]
-)
+@pytest.mark.parametrize("name", ["MultiBinaryObs", "DiscreteObs", "MultiDiscreteObs", "ScalarObs", "ImageObs"])
 def test_encoders_take_what_gymnasium_batches(name):
-    space = OBSERVATION_SPACES[name]
+    space: Any = OBSERVATION_SPACES[name]
     samples = [space.sample() for _ in range(3)]
-    batch = concatenate(space, samples, create_empty_array(space, 3))
+    empty: Any = create_empty_array(space, 3)
+    batch: Any = concatenate(space, samples, empty)
     assert batch_space(space, 3).contains(batch)
     np.testing.assert_array_equal(observation_encoding(space, "test").encode(batch), encode(space, samples))
 

@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ RECORDS = st.lists(st.dictionaries(st.text(), VALUES, max_size=4), max_size=6)
 
 def test_records_come_back_in_order(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    records = [
+    records: list[dict[str, Any]] = [
         {"step": 1, "loss": 0.5, "name": "é\n\u2028", "best": True},
         {"step": 2, "loss": None, "q": [1.5]},
     ]
@@ -45,9 +46,7 @@ def test_records_come_back_in_order(tmp_path: Path) -> None:
 
 
 @given(records=RECORDS, cut=st.integers(min_value=0))
-def test_reader_sees_exactly_the_whole_lines_wherever_the_file_is_torn(
-    tmp_path_factory, records, cut
-) -> None:
+def test_reader_sees_exactly_the_whole_lines_wherever_the_file_is_torn(tmp_path_factory, records, cut) -> None:
     path = tmp_path_factory.mktemp("log") / "log.jsonl"
     ends = [0]
     with JsonlLog(path) as log:
@@ -169,9 +168,7 @@ def test_truncate_goes_back_to_a_checkpoint_and_the_rest_is_written_again(tmp_pa
 
 
 @pytest.mark.parametrize("offset", [-1, 3, 11, 13, 1_000])
-def test_truncate_refuses_an_offset_where_no_line_ends_and_keeps_the_file(
-    tmp_path: Path, offset: int
-) -> None:
+def test_truncate_refuses_an_offset_where_no_line_ends_and_keeps_the_file(tmp_path: Path, offset: int) -> None:
     path = tmp_path / "log.jsonl"
     with JsonlLog(path) as log:
         log.write({"step": 1})
@@ -209,16 +206,21 @@ def test_no_space_left_is_said_in_words() -> None:
         file.write(b"x")
 
 
-def test_a_log_that_cannot_be_opened_or_was_closed_names_the_file(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"Cannot open '.*missing/log\.jsonl': No such file"):
         JsonlLog(tmp_path / "missing" / "log.jsonl")
+
+
+def test_a_closed_log_takes_nothing_more(tmp_path: Path) -> None:
     log = JsonlLog(tmp_path / "log.jsonl")
     log.close()
     log.close()
-    with pytest.raises(RunError, match=r"log\.jsonl"):
+    with pytest.raises(ValueError, match=r"log\.jsonl' is closed"):
         log.write({"step": 1})
-    with pytest.raises(RunError, match=r"log\.jsonl"):
+    with pytest.raises(ValueError, match=r"log\.jsonl' is closed"):
         log.flush()
+    with pytest.raises(ValueError, match=r"log\.jsonl' is closed"):
+        log.truncate(0)
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_close_may_be_called_twice_and_ends_writing(tmp_path: Path) -> None:
     log.flush()
     log.close()
     log.close()
-    with pytest.raises(RunError, match="tfevents"):
+    with pytest.raises(ValueError, match=r"tfevents.* is closed"):
         log.scalars(1, {"x": 1.0})
 
 

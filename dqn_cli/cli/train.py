@@ -1,0 +1,63 @@
+"""``dqn train``: one config, one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from dqn_cli.cli.options import (
+    ConfigName,
+    Device,
+    Init,
+    Overrides,
+    Quiet,
+    RunDir,
+    Seed,
+    presets_folder,
+    with_shortcuts,
+)
+
+
+def train(
+    config: ConfigName,
+    overrides: Overrides = None,
+    run_dir: RunDir = None,
+    seed: Seed = None,
+    device: Device = None,
+    init: Init = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train an agent as one YAML file says.
+
+    Prints the run folder on stdout when done. Exit codes: 0 done, 1 failed while running, 2 wrong usage, config or
+    file, 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP (all saved).
+    """
+    start(config, with_shortcuts(overrides, seed, device), run_dir, init, quiet)
+
+
+def start(
+    config: str, overrides: list[str], run_dir: Path | None, init: Path | None, quiet: bool, name: str | None = None
+) -> None:
+    """Plans and trains; ``name`` other than the config's own goes into the folder's name."""
+    from datetime import datetime
+
+    from dqn_cli.config.load import load_config
+    from dqn_cli.plan import check_memory, make_plan
+    from dqn_cli.run import train as run
+    from dqn_cli.schema import RunOptions
+    from dqn_cli.training.run_folder import default_run_dir
+
+    loaded = load_config(config, overrides, RunOptions, presets_folder())
+    name = name or loaded.name
+    folder = run_dir or default_run_dir(name, loaded.options.seed, datetime.now())
+    plan = make_plan(loaded.options)
+    if not quiet:
+        typer.echo(plan.text(folder), err=True)
+    check_memory(plan)
+    outcome = run(plan, name, folder, quiet, init)
+    if not quiet:
+        typer.echo(outcome.text(), err=True)
+    typer.echo(str(outcome.run_dir))
+    if outcome.exit_code:
+        raise typer.Exit(outcome.exit_code)
