@@ -42,7 +42,7 @@ def resolve_hardware(options: RunOptions) -> Hardware:
     """Returns what ``auto`` means here.
 
     Raises:
-        UsageError: CUDA is asked for and absent, or the processor lacks the asked precision.
+        UsageError: A CUDA GPU is asked for and absent.
     """
     device = _device(options.device)
     convolutional = getattr(options.network.torso, "kind") != "mlp"  # noqa: B009 every torso has a kind

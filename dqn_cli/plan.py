@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+
 from dqn_cli.compose import environment_spec, history_steps, learning_begins, make_network, num_envs
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.machine import available_memory
+from dqn_cli.core.types import IntArray
 from dqn_cli.envs.contract import EnvironmentSpec
 from dqn_cli.hardware import Hardware, resolve_hardware
 from dqn_cli.replay.buffer import replay_bytes
@@ -113,11 +117,14 @@ def check_memory(plan: Plan) -> None:
     if available is None or plan.replay_bytes + RESERVE_BYTES <= available:
         return
     room = max(0, available - RESERVE_BYTES)
-    fits = int(plan.options.replay.capacity * room / plan.replay_bytes)
+    o, spec = plan.options, plan.spec
+    fits = bisect_right(range(1, o.replay.capacity), room, key=lambda count: _replay_bytes(o, spec, count))
     rounded = fits // 1000 * 1000 if fits > 10_000 else fits
-    advice = f"replay.capacity={rounded} fits" if rounded > 0 else "free some memory first"
+    # A smaller replay would contradict these options, see schema.py.
+    least = max(o.learning.batch_size, o.replay.warmup_steps, o.replay.n_step * spec.num_envs)
+    advice = f"replay.capacity={max(rounded, least)} fits" if fits >= least else "free some memory first"
     raise UsageError(
-        f"replay.capacity {plan.options.replay.capacity:,} needs {size(plan.replay_bytes)}, and "
+        f"replay.capacity {o.replay.capacity:,} needs {size(plan.replay_bytes)}, and "
         f"{size(room)} of memory are free for it; {advice}"
     )
 
@@ -141,5 +148,13 @@ def _target_copies(options: RunOptions, pacing: Pacing, steps: int) -> int | Non
         return None
     if target.every_updates is not None:
         return int(pacing.updates_until(steps) // target.every_updates)
-    last_update = steps - (steps - pacing.begin_steps) % pacing.every_steps
-    return int(max(0, last_update - pacing.begin_steps) // target.every_steps) if last_update > 0 else 0
+    # A copy precedes the first update after each multiple of every_steps: one for each interval that has updates.
+    starts = np.arange(target.every_steps, steps + 1, target.every_steps)
+    ends = np.minimum(starts + target.every_steps, steps + 1)
+    return int(np.count_nonzero(_bursts_before(ends, options, pacing) > _bursts_before(starts, options, pacing)))
+
+
+def _bursts_before(step: IntArray, options: RunOptions, pacing: Pacing) -> IntArray:
+    """Returns how many bursts of updates belong to the vector steps that end below each ``step``."""
+    whole = (step - 1) // num_envs(options) * num_envs(options)
+    return np.maximum(whole - pacing.begin_steps, 0) // pacing.every_steps

@@ -104,7 +104,7 @@ class Learner:
         """Takes over a state that ``state_dict`` returned."""
         self.online.load_state_dict(state["online"])
         self.target.load_state_dict(state["target"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state_dict(detached(state["optimizer"]))  # torch would go on with the tensors it is given
         self._target_update.load_state_dict(state["target_update"])
         self.updates = int(state["updates"])
         self._sums.copy_(state["sums"])

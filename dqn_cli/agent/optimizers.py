@@ -80,5 +80,7 @@ class RMSPropInsideRoot(torch.optim.Optimizer):
             if group["centered"]:
                 torch._foreach_lerp_(means, gradients, 1.0 - group["decay"])
                 torch._foreach_addcmul_(variances, means, means, value=-1.0)
+                # v - m^2 is never negative, but rounding makes it so where the gradient hardly varies.
+                torch._foreach_clamp_min_(variances, group["eps"])
             torch._foreach_sqrt_(variances)
             torch._foreach_addcdiv_(parameters, gradients, variances, value=-group["lr"])

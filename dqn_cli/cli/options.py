@@ -12,7 +12,7 @@ ConfigName = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the config, such as learning.optimizer.lr=1e-4."),
+    typer.Argument(metavar="KEY=VALUE", help="Changes to the config, such as learning.optimizer.lr=1e-4."),
 ]
 RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Folder of this run.  [default: runs/CONFIG-sSEED-TIME]")

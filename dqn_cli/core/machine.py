@@ -56,8 +56,18 @@ def _cgroup_memory(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path(
             except (OSError, ValueError):
                 continue
             if limit != "max":
-                rooms.append(max(0, int(limit) - usage))
+                rooms.append(max(0, int(limit) - usage + _reclaimable(folder)))
     return min(rooms, default=None)
+
+
+def _reclaimable(folder: Path) -> int:
+    """Returns the bytes of page cache that a cgroup counts as used and the kernel drops when memory is asked for."""
+    try:
+        lines = [line.split() for line in (folder / "memory.stat").read_text().splitlines()]
+        amounts = {name: int(value) for name, value in lines}
+    except (OSError, ValueError):
+        return 0
+    return amounts.get("total_inactive_file", amounts.get("inactive_file", 0))  # version 1 sums up under "total"
 
 
 def _cgroup_folders(root: Path, membership: Path) -> list[Path]:

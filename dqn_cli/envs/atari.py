@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -138,13 +137,6 @@ def canonical_game(name: str) -> tuple[str, str]:
             f"env.game: there is no Atari game '{name}'.{nearest(bare, games)} Write it as Pong or MsPacman."
         )
     return rom, _display_name(rom)
-
-
-def auto_threads(num_envs: int) -> int:
-    """Returns one thread a game, as far as there are processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(num_envs, len(os.sched_getaffinity(0)))
-    return min(num_envs, os.cpu_count() or 1)
 
 
 def emulator_arguments(protocol: AtariProtocol, num_envs: int, threads: int) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from dqn_cli.core.rng import derive_seed
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array, IntArray
 
-
 _FIRST_ROWS = 64
 
 

@@ -137,6 +137,8 @@ class TrainingLoop:
             )
             observation = result.observation
             before, self.step = self.step, self.step + len(actions)
+            if self.step >= self._calendar.total_steps:
+                self._learn()  # no step is left to overlap with: the last events see the finished network
             for episode in result.episodes:
                 self.episodes += 1
                 self.returns.append(episode.score)
@@ -145,7 +147,6 @@ class TrainingLoop:
             if self._goal_reached() or self.stop_requested:
                 yield Finished(self.step, "stopped" if self.stop_requested else "goal reached")
                 return
-        self._learn()
         yield Finished(self.step, "all steps done")
 
     def _learn(self) -> None:

@@ -16,7 +16,6 @@ from dqn_cli.envs.atari import (
     AtariBackend,
     AtariOptions,
     AtariProtocol,
-    auto_threads,
     canonical_game,
     emulator_arguments,
 )
@@ -115,11 +114,6 @@ def test_options_reach_the_emulator():
     assert reset.observation.shape == (2, 3, 42, 42)
     assert reset.observation.dtype == np.uint8
     assert backend("Pong").spec.num_actions == 6
-
-
-def test_threads_are_no_more_than_games_and_processors():
-    assert auto_threads(1) == 1
-    assert 1 <= auto_threads(1000) < 1000
 
 
 def test_no_ops_start_a_game():
@@ -228,6 +222,15 @@ def test_two_partial_resets_in_a_row_leave_the_others_alone():
     assert mask.tolist() == [False, True, False]
     seeded = envs.reset(mask, [None, 7, None]).observation[1]
     np.testing.assert_array_equal(seeded, backend("Pong").reset(np.array([True]), [7]).observation[0])
+
+
+def test_unseeded_resets_go_on_in_the_random_numbers_of_the_lineage():
+    envs, frames = backend("Pong"), []
+    for seed in (1, None, None, None):
+        reset_frames = envs.reset(np.array([True]), [seed]).frames
+        assert reset_frames is not None
+        frames.append(int(reset_frames[0]))
+    assert len(set(frames)) > 2
 
 
 def test_a_cut_game_shows_its_true_last_observation_and_begins_again():

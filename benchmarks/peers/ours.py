@@ -1,0 +1,38 @@
+"""Our side of ``pong_speed.py``: prints the steps a second after the warm-up as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from dqn_cli.cli.options import presets_folder
+from dqn_cli.compose import learning_begins, make_environments, make_training
+from dqn_cli.config.load import load_config
+from dqn_cli.plan import make_plan
+from dqn_cli.schema import RunOptions
+from dqn_cli.training.loop import ReportDue
+
+
+def main() -> None:
+    """Trains for the given number of learning steps."""
+    steps, overrides = int(sys.argv[1]), sys.argv[2:]
+    options = load_config("atari/default", overrides, RunOptions, presets_folder()).options
+    begin = learning_begins(options)
+    options = options.model_copy(update={"total_steps": begin + steps})
+    plan = make_plan(options)
+    plan.hardware.apply()
+    environments = make_environments(options)
+    training = make_training(options, plan.hardware, environments)
+    started = 0.0
+    first = 0
+    for event in training.loop.run():
+        if isinstance(event, ReportDue) and not first and event.step >= begin:
+            started, first = time.monotonic(), event.step
+    seconds = time.monotonic() - started
+    environments.close()
+    print(json.dumps({"steps_per_second": (training.loop.step - first) / seconds, "threads": plan.hardware.threads}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The other side of ``pong_speed.py``: stable-baselines3's DQN; prints the steps a second after the warm-up as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import ale_py
+import gymnasium
+from stable_baselines3 import DQN
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_atari_env
+from stable_baselines3.common.vec_env import VecFrameStack
+
+WARMUP_STEPS = 1_000
+
+
+class Clock(BaseCallback):
+    """Notes when learning begins."""
+
+    started = 0.0
+    first = 0
+
+    def _on_step(self) -> bool:
+        if not self.first and self.num_timesteps > WARMUP_STEPS:
+            self.started, self.first = time.monotonic(), self.num_timesteps
+        return True
+
+
+def main() -> None:
+    """Trains for the given number of learning steps."""
+    steps = int(sys.argv[1])
+    gymnasium.register_envs(ale_py)
+    environments = VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=8, seed=0), n_stack=4)
+    model = DQN(
+        "CnnPolicy",
+        environments,
+        learning_rate=1.0e-4,
+        buffer_size=20_000,
+        learning_starts=WARMUP_STEPS,
+        batch_size=32,
+        train_freq=1,  # a vector step of 8 agent steps, then 2 updates: one update in 4 agent steps
+        gradient_steps=2,
+        target_update_interval=1_000,
+        exploration_initial_eps=0.1,
+        exploration_final_eps=0.01,
+        optimize_memory_usage=False,
+        device="cpu",
+        seed=0,
+    )
+    clock = Clock()
+    model.learn(WARMUP_STEPS + steps, callback=clock)
+    seconds = time.monotonic() - clock.started
+    print(json.dumps({"steps_per_second": (model.num_timesteps - clock.first) / seconds}))
+
+
+if __name__ == "__main__":
+    main()

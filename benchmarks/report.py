@@ -1,0 +1,151 @@
+"""Makes the tables of ``benchmarks/RESULTS.md`` and the pictures beside it from the files in ``benchmarks/data``.
+
+    python benchmarks/report.py
+
+Tables stand between markers and are never edited by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+HERE = Path(__file__).resolve().parent
+PAGE = HERE / "RESULTS.md"
+BARS = {"cartpole": 475.0, "acrobot": -90.0, "lunarlander": 200.0, "mountaincar": -115.0, "atari/pong-cpu": -10.0}
+WINDOW = 20
+"""Training games of a point on the Pong curve."""
+
+
+def records() -> dict[str, list[dict[str, Any]]]:
+    """Returns the records of each preset, by seed."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((HERE / "data" / "learning").glob("*.json")):
+        record = json.loads(path.read_text())
+        found.setdefault(record["preset"], []).append(record)
+    return {preset: sorted(rows, key=lambda row: row["seed"]) for preset, rows in found.items()}
+
+
+def scores_table(runs: list[dict[str, Any]]) -> str:
+    """Returns the table of one preset."""
+    rows = ["| seed | final checkpoint | std | 95% interval | wall time | command |", "|---|---|---|---|---|---|"]
+    for run in runs:
+        score = run["score"]
+        low, high = score["return_ci95"]
+        rows.append(
+            f"| {run['seed']} | {score['return_mean']:.2f} | {score['return_std']:.2f} | {low:.2f} to {high:.2f} "
+            f"| {run['wall_seconds']:.0f} s | `{run['command']}` |"
+        )
+    means = [run["score"]["return_mean"] for run in runs]
+    passed = sum(mean >= BARS[runs[0]["preset"]] for mean in means)
+    protocol = runs[0]["protocol"]
+    jobs = runs[0]["jobs"]
+    rows.append(
+        f"\nMedian {statistics.median(means):.2f}, {min(means):.2f} to {max(means):.2f}; {passed} of {len(means)} seeds "
+        f"at or above {BARS[runs[0]['preset']]:g}. {protocol['episodes']} episodes that training never saw, epsilon "
+        f"{protocol['epsilon']:g}. " + (f"{jobs} seeds trained at once, a thread each." if jobs > 1 else "")
+    )
+    return "\n".join(rows)
+
+
+def pong_table(runs: list[dict[str, Any]]) -> str:
+    """Returns the table of the Pong runs: the mean of the last games, and when it first passed the bar."""
+    bar = BARS["atari/pong-cpu"]
+    rows = [
+        f"| seed | mean of the last {WINDOW} games | first above {bar:g} | evaluation, 100 games | wall time | command |",
+        "|---|---|---|---|---|---|",
+    ]
+    for run in runs:
+        curve = moving_mean(run["training_returns"])
+        first = next((f"step {step:,.0f}" for step, mean in curve if mean > bar), "never")
+        rows.append(
+            f"| {run['seed']} | {curve[-1][1]:.2f} | {first} | {run['score']['return_mean']:.2f} "
+            f"| {run['wall_seconds'] / 60:.0f} min | `{run['command']}` |"
+        )
+    return "\n".join(rows)
+
+
+def moving_mean(returns: list[list[float]]) -> list[tuple[float, float]]:
+    """Returns (agent step, mean return of the last games), from the game on that fills the window."""
+    return [
+        (returns[i][0], statistics.fmean(score for _, score in returns[i - WINDOW + 1 : i + 1]))
+        for i in range(WINDOW - 1, len(returns))
+    ]
+
+
+def speed_table(measured: dict[str, Any]) -> str:
+    """Returns the table of pairs."""
+    rows = ["| pair | dqn | stable-baselines3 | ratio |", "|---|---|---|---|"]
+    for number, pair in enumerate(measured["pairs"], 1):
+        rows.append(f"| {number} | {pair['ours']:.0f} | {pair['stable_baselines3']:.0f} | {pair['ratio']:.2f} |")
+    ratios = [pair["ratio"] for pair in measured["pairs"]]
+    rows.append(f"\nRatio: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}.")
+    return "\n".join(rows)
+
+
+def draw_pong(runs: list[dict[str, Any]], path: Path) -> None:
+    """Draws the moving means of the Pong runs."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for run in runs:
+        steps, means = zip(*moving_mean(run["training_returns"]), strict=True)
+        axes.plot([step / 1000 for step in steps], means, label=f"seed {run['seed']}")
+    axes.axhline(BARS["atari/pong-cpu"], color="gray", linestyle="--", linewidth=1)
+    axes.set(xlabel="agent steps (thousands)", ylabel=f"return, mean of {WINDOW} games", title="Pong, atari/pong-cpu")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def draw_evaluations(presets: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Draws the evaluations while training, a panel a preset."""
+    figure, panels = plt.subplots(1, len(presets), figsize=(3.6 * len(presets), 3.2), layout="constrained", squeeze=False)
+    for axes, (preset, runs) in zip(panels[0], presets.items(), strict=True):
+        for run in runs:
+            steps, means = zip(*run["evaluations"], strict=True)
+            axes.plot([step / 1000 for step in steps], means, marker=".", label=f"seed {run['seed']}")
+        axes.axhline(BARS[preset], color="gray", linestyle="--", linewidth=1)
+        axes.set(title=preset, xlabel="agent steps (thousands)")
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("mean return of 20 evaluation episodes")
+    panels[0][0].legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def fill(page: str, name: str, content: str) -> str:
+    """Returns ``page`` with the section ``name`` replaced."""
+    pattern = rf"(<!-- generated: {re.escape(name)} -->\n).*?(<!-- end -->)"
+    if not re.search(pattern, page, flags=re.DOTALL):
+        raise SystemExit(f"{PAGE.name} has no section {name}")
+    return re.sub(pattern, lambda match: f"{match[1]}\n{content}\n\n{match[2]}", page, flags=re.DOTALL)
+
+
+def main() -> None:
+    """Rewrites the page and the pictures."""
+    found = records()
+    page = PAGE.read_text()
+    classic = {preset: found[preset] for preset in BARS if preset in found and not preset.startswith("atari/")}
+    for preset, runs in classic.items():
+        page = fill(page, preset, scores_table(runs))
+    if classic:
+        draw_evaluations(classic, HERE / "evaluations.png")
+    if "atari/pong-cpu" in found:
+        page = fill(page, "pong", pong_table(found["atari/pong-cpu"]))
+        draw_pong(found["atari/pong-cpu"], HERE / "pong.png")
+    speed = HERE / "data" / "pong_speed.json"
+    if speed.exists():
+        page = fill(page, "speed", speed_table(json.loads(speed.read_text())))
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    main()

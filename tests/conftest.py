@@ -1,0 +1,25 @@
+"""What holds for every test: one thread, no results outside a temporary folder, no GPU test without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_and_no_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DQN_RUNS_DIR", str(tmp_path_factory.mktemp("runs")))
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if torch.cuda.is_available():
+        return
+    absent = pytest.mark.skip(reason="needs a CUDA GPU, and torch finds none here")
+    for item in items:
+        if item.get_closest_marker("cuda") is not None:
+            item.add_marker(absent)

@@ -1,0 +1,205 @@
+"""Streams of steps whose frames say where they belong, and a naive record of everything that happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+from dqn_cli.core.types import Array, BoolArray, FloatArray, IntArray
+from dqn_cli.replay.buffer import Replay
+from dqn_cli.replay.frames import DenseHostFrames
+from dqn_cli.replay.items import ItemTable
+from dqn_cli.replay.samplers import UniformSampler
+from dqn_cli.replay.writer import NStepWriter
+
+ENDLESS = 1_000_000
+
+
+class Episode(NamedTuple):
+    """An episode of a script: it ends after ``length`` steps; a life is lost at time ``life_lost`` (0: none)."""
+
+    length: int
+    terminated: bool = True
+    life_lost: int = 0
+
+
+class Step(NamedTuple):
+    """The arguments of ``Replay.append``, in its order."""
+
+    actions: IntArray
+    reward: FloatArray
+    terminal: BoolArray
+    truncated: BoolArray
+    successor: Array
+    restarted: BoolArray
+    observation: Array
+
+
+class ScriptedStream:
+    """N environments that play the episodes of their scripts over and over.
+
+    A frame is (environment + 1, episode + 1, time): no two are equal and none is blank. Actions are serial numbers,
+    so that an item says which transition it is; rewards are whole numbers from -6 to 6.
+    """
+
+    def __init__(self, scripts: Sequence[Sequence[Episode]], stack: int) -> None:
+        self._scripts, self._stack = scripts, stack
+        self._episode, self._time = [0] * len(scripts), [0] * len(scripts)
+        self._serial = 0
+
+    def reset(self) -> Array:
+        return self._observations()
+
+    def step(self) -> Step:
+        num_envs = len(self._scripts)
+        actions = np.arange(self._serial, self._serial + num_envs)
+        self._serial += num_envs
+        self._time = [time + 1 for time in self._time]
+        now = [script[episode % len(script)] for script, episode in zip(self._scripts, self._episode, strict=True)]
+        ended = np.array([time == episode.length for time, episode in zip(self._time, now, strict=True)])
+        terminal = (ended & [episode.terminated for episode in now]) | [
+            time == episode.life_lost for time, episode in zip(self._time, now, strict=True)
+        ]
+        successor = self._observations()
+        for env in np.flatnonzero(ended).tolist():
+            self._episode[env], self._time[env] = self._episode[env] + 1, 0
+        reward = (actions * 7919 % 13 - 6).astype(np.float64)
+        return Step(actions, reward, terminal, ended & ~terminal, successor, ended, self._observations())
+
+    def _observations(self) -> Array:
+        return np.array([self._observation(env) for env in range(len(self._scripts))], np.int32)
+
+    def _observation(self, env: int) -> list[list[int]]:
+        times = range(self._time[env] - self._stack + 1, self._time[env] + 1)
+        return [[env + 1, self._episode[env] + 1, time] if time >= 0 else [0, 0, 0] for time in times]
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One step of one environment."""
+
+    observation: Array
+    action: int
+    reward: float
+    terminal: bool
+    ended: bool
+    successor: Array
+
+
+Content = tuple[bytes, bytes, int, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedItem:
+    """What an item must say: both observations ``[S, ...]``, action, return and discount."""
+
+    observation: Array
+    next_observation: Array
+    action: int
+    reward: float
+    discount: float
+
+    @property
+    def content(self) -> Content:
+        both = self.observation.tobytes(), self.next_observation.tobytes()
+        return *both, self.action, float(np.float32(self.reward)), float(np.float32(self.discount))
+
+
+class Recorder:
+    """Remembers every step and says, from the definition alone, which items leave at which vector step."""
+
+    def __init__(self, n_step: int, gamma: float, reward_clip: float | None = None) -> None:
+        self._n_step, self._gamma, self._clip = n_step, gamma, reward_clip or float("inf")
+        self._played: list[list[Transition]] = []
+        self._observation: Array = np.empty(0)
+        self.frames: list[int] = []
+        """Frames stored in each vector step; the reset is step 0."""
+        self.emitted: list[list[RecordedItem]] = []
+        """Items that each vector step completes, from none at step 0 on."""
+
+    @property
+    def count(self) -> int:
+        return sum(map(len, self.emitted))
+
+    def begin(self, observation: Array) -> None:
+        self._observation = observation.copy()
+        self._played = [[] for _ in observation]
+        self.frames, self.emitted = [len(observation)], [[]]
+
+    def append(self, step: Step) -> None:
+        for env, played in enumerate(self._played):
+            ended = bool(step.terminal[env] or step.truncated[env])
+            successor = step.successor[env].copy()
+            told = int(step.actions[env]), float(step.reward[env]), bool(step.terminal[env])
+            played.append(Transition(self._observation[env], *told, ended, successor))
+        self._observation = step.observation.copy()
+        self.frames.append(len(self._played) + int(step.restarted.sum()))
+        self.emitted.append([item for played in self._played for item in self._leaving(played)])
+
+    def _leaving(self, played: list[Transition]) -> Iterator[RecordedItem]:
+        for start in range(max(0, len(played) - self._n_step), len(played)):
+            window = played[start:]
+            if any(transition.ended for transition in window[:-1]):
+                continue
+            if window[-1].ended or len(window) == self._n_step:
+                yield RecordedItem(
+                    window[0].observation,
+                    window[-1].successor,
+                    window[0].action,
+                    sum(
+                        self._gamma**i * max(-self._clip, min(self._clip, transition.reward))
+                        for i, transition in enumerate(window)
+                    ),
+                    0.0 if window[-1].terminal else self._gamma ** len(window),
+                )
+
+
+def make_replay(
+    num_envs: int, stack: int, n_step: int, capacity: int, ring: int, gamma: float = 0.5, reward_clip: float | None = None
+) -> Replay:
+    """Returns a replay of scripted frames; gamma 0.5 makes every return and discount exact."""
+    return Replay(
+        DenseHostFrames(ring, (3,), np.dtype(np.int32)),
+        ItemTable(capacity, stack),
+        NStepWriter(num_envs, stack, n_step, gamma, reward_clip),
+        UniformSampler(np.random.Generator(np.random.PCG64(0))),
+        torch.device("cpu"),
+        n_step + stack - 1,
+    )
+
+
+def contents(replay: Replay) -> list[Content]:
+    """Returns what each living item says, in the order of keys."""
+    items = replay.items.gather(np.arange(replay.items.tail, replay.items.head))
+    stacks, next_stacks = replay.frames.gather(items.stack), replay.frames.gather(items.next_stack)
+    return [
+        (stacks[i].tobytes(), next_stacks[i].tobytes(), int(items.action[i]), float(items.reward[i]), float(discount))
+        for i, discount in enumerate(items.discount)
+    ]
+
+
+def assert_holds_what_happened(replay: Replay, recorder: Recorder) -> None:
+    """Each living item says what the recorder says of the same vector step; none is missing, none is too many."""
+    found, tail = contents(replay), replay.items.tail
+    end = recorder.count
+    assert replay.items.head == end
+    for emitted in reversed(recorder.emitted):
+        if end <= tail:
+            return
+        start = end - len(emitted)
+        living = Counter(found[max(start, tail) - tail : end - tail])
+        assert living <= Counter(item.content for item in emitted)
+        end = start
+
+
+def scripts(num_envs: int) -> st.SearchStrategy[list[list[Episode]]]:
+    """Scripts for N environments: very short episodes, ordinary ones and endless ones, with lives lost or not."""
+    lengths = st.one_of(st.integers(1, 3), st.integers(1, 14), st.just(ENDLESS))
+    episode = st.builds(Episode, lengths, st.booleans(), st.one_of(st.just(0), st.integers(0, 9)))
+    return st.lists(st.lists(episode, min_size=1, max_size=3), min_size=num_envs, max_size=num_envs)
