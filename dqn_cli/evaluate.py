@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 from dqn_cli.agent.actor import greedy_actions
 from dqn_cli.compose import environment_spec, make_environments, make_network
 from dqn_cli.config.problems import validate
-from dqn_cli.core.errors import UsageError
+from dqn_cli.core.errors import RunError, UsageError
 from dqn_cli.envs.lineage import EpisodeQueue
 from dqn_cli.evaluation.atari_scores import human_normalized
 from dqn_cli.evaluation.episodes import PlayedEpisode, episode_seeds, play_episodes
@@ -24,8 +25,8 @@ from dqn_cli.training.checkpoint import Checkpoint
 MAX_PARALLEL = 16
 """Most environments that play at once."""
 
-_NOT_OF_THE_PROTOCOL = ("num_envs", "threads", "vectorization", "terminal_on_life_loss")
-"""Options of environments that no score depends on."""
+_NOT_OF_THE_PROTOCOL = ("num_envs", "threads", "vectorization", "terminal_on_life_loss", "max_episode_frames")
+"""Options of environments that no score depends on, or that the protocol names itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,6 @@ class Evaluation:
             "human_normalized": self.human_normalized,
             "protocol": self.protocol.as_dict(),
         }
-
 
     def text(self, checkpoint: str, step: int) -> str:
         """Returns the score for people."""
@@ -107,25 +107,34 @@ class Evaluator:
         self._options = options.model_copy(update={"env": options.env.model_copy(update={"num_envs": num_envs})})
         self._hardware = hardware
         self._seeds = episode_seeds(seed, episodes, purpose)
-        environment = options.env.model_dump(mode="json")
-        for name in _NOT_OF_THE_PROTOCOL:
-            environment.pop(name, None)
-        cap = min(environment.get("max_episode_frames", MAX_EPISODE_FRAMES), MAX_EPISODE_FRAMES)
-        self._protocol = EvaluationProtocol(environment, episodes, epsilon, seed, cap)
+        environment = options.env.model_dump(mode="json", exclude=set(_NOT_OF_THE_PROTOCOL))
+        cap = min(getattr(options.env, "max_episode_frames", MAX_EPISODE_FRAMES), MAX_EPISODE_FRAMES)
+        self._protocol = EvaluationProtocol(environment, purpose, episodes, epsilon, seed, cap)
 
     def evaluate(self, network: QNetwork, stopped: Callable[[], bool] = lambda: False) -> Evaluation | None:
-        """Plays the whole set with ``network``; None if ``stopped`` became true before its end."""
+        """Plays the whole set with ``network``; None if ``stopped`` became true before its end.
+
+        Raises:
+            RunError: The environment failed, or its rewards do not sum to a finite number.
+        """
         queue = EpisodeQueue(self._seeds)
         environments = make_environments(self._options, queue, self._protocol.max_episode_frames)
+        was_training = network.training
         network.eval()
         try:
             greedy = partial(greedy_actions, network, device=self._hardware.device)
             played = play_episodes(environments, queue, self._seeds, greedy, self._protocol.epsilon, stopped)
         finally:
             environments.close()
-            network.train()
+            network.train(was_training)
         if played is None:
             return None
+        for episode in played:
+            if not math.isfinite(episode.score):
+                raise RunError(
+                    f"the evaluation episode with seed {episode.seed} has the return {episode.score}: rewards of "
+                    f"'{environments.spec.name}' must be finite numbers; mend the environment"
+                )
         summary = summarize([episode.score for episode in played])
         game = environments.spec.atari_game
         normalized = None if game is None else human_normalized(game, summary.return_mean)
@@ -172,7 +181,7 @@ def final_evaluation(
         seed: Seed of the set.
         device: As in a config.
     """
-    options = checkpoint_options(checkpoint).model_copy(update={"device": device})
+    options = checkpoint_options(checkpoint, device)
     hardware = resolve_hardware(options)
     hardware.apply()
     network = load_network(checkpoint, options, hardware)
@@ -183,6 +192,16 @@ def final_evaluation(
     return evaluation
 
 
-def checkpoint_options(checkpoint: Checkpoint) -> RunOptions:
-    """Returns the options of the run that wrote a checkpoint."""
-    return validate(checkpoint.config, RunOptions, str(checkpoint.path))
+def checkpoint_options(checkpoint: Checkpoint, device: str) -> RunOptions:
+    """Returns the options of the run that wrote a checkpoint, for the machine at hand.
+
+    The config says what was chosen on the machine that trained; what ``auto`` means may be another thing here.
+    """
+    trained = validate(checkpoint.config, RunOptions, str(checkpoint.path))
+    here = {
+        "device": device,
+        "threads": "auto",
+        "memory_format": "auto",
+        "precision": "float32" if trained.precision == "float32" else "auto",
+    }
+    return trained.model_copy(update=here)

@@ -8,18 +8,18 @@ from typing import Annotated
 
 import typer
 
-from dqn_cli.cli.options import Json
+from dqn_cli.cli.options import EvaluationDevice, Json
 
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT|RUN", help="A checkpoint file or a run folder.")],
-    episodes: Annotated[int, typer.Option("--episodes", min=1, help="Episodes, a fixed set, all finished.")] = 100,
+    episodes: Annotated[int, typer.Option("--episodes", min=1, max=1_000_000, help="Episodes, a fixed set, all finished.")] = 100,
     epsilon: Annotated[
         float | None,
         typer.Option("--epsilon", min=0.0, max=1.0, help="Probability of a random action.  [default: the config's]"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the set of episodes.")] = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: EvaluationDevice = "auto",
     as_json: Json = False,
 ) -> None:
     """Play seeded episodes with a trained agent and print its score.

@@ -6,8 +6,8 @@ import os
 import sys
 import tempfile
 import traceback
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -29,6 +29,9 @@ app.command("eval")(evaluate.evaluate)
 app.command("plan")(plan.plan)
 app.add_typer(config.app, name="config")
 
+# What the parser of the command line raises; Typer gives it no public name, and its base class changed place.
+_ParserError: type[Exception] = typer.BadParameter.__bases__[0]
+
 
 def _show_version(value: bool) -> None:
     if value:
@@ -45,27 +48,47 @@ def root(
     """Train, evaluate and study deep Q-networks."""
 
 
-def main() -> None:
-    """Runs the command line; every failure is one line and an exit code."""
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits; every failure is one line and an exit code.
+
+    Args:
+        arguments: What follows ``dqn``; None: the arguments of this process.
+    """
     try:
-        app()
+        code = app(arguments, prog_name="dqn", standalone_mode=False)
     except DqnError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("stopped", 130)
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain once more while it shuts down.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    except _ParserError as error:
+        _refuse(error)
+    except typer.Abort:
+        sys.exit(130)
     except MemoryError:
         _fail("out of memory; a smaller replay.capacity or fewer environments need less", 1)
     except Exception as error:
-        _fail(f"internal error: {type(error).__name__}: {error}; {_keep_traceback()}", 1)
+        if _is_out_of_memory(error):
+            _fail(f"out of memory: {_one_line(error)}; a smaller network or learning.batch_size needs less", 1)
+        _fail(f"internal error: {type(error).__name__}: {_one_line(error)}; {_keep_traceback()}", 1)
+    sys.exit(code or 0)
 
 
-def _fail(message: str, code: int) -> None:
+def _refuse(error: Any) -> NoReturn:
+    """Says what is wrong with a command line."""
+    message = error.format_message()
+    if "\n" in message:  # nothing was asked for: the message is the help
+        typer.echo(message, err=True)
+        sys.exit(2)
+    command = error.ctx.command_path if error.ctx is not None else "dqn"
+    _fail(f"{message}{'' if message.endswith(('.', '?')) else '.'} See '{command} --help'", 2)
+
+
+def _fail(message: str, code: int) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
     sys.exit(code)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Returns whether torch ran out of memory, for which it has several errors and no common class."""
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 
 def _keep_traceback() -> str:
@@ -78,4 +101,8 @@ def _keep_traceback() -> str:
             traceback.print_exc(file=file)
     except OSError:
         return "this is a defect of dqn: run again with DQN_DEBUG=1 and report what it prints"
-    return f"this is a defect of dqn: please report it with {Path(name)}"
+    return f"this is a defect of dqn: please report it with {name}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def _checked_device(name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise typer.BadParameter(f"'{name}' is no device; write auto, cpu, cuda or cuda:N.")
+    return name
+
 
 ConfigName = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file, or a preset such as cartpole or atari/nature.")
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Changes to the config, such as learning.optimizer.lr=1e-4."),
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the config, such as learning.optimizer.lr=1e-4."),
 ]
 RunDir = Annotated[
     Path | None, typer.Option("--run-dir", help="Folder of this run.  [default: runs/CONFIG-sSEED-TIME]")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the run; the same as seed=N.")]
-Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N; the same as device=D.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show errors and the result only.")]
-Init = Annotated[
-    Path | None, typer.Option("--init", help="Start from the weights of a checkpoint or run folder.")
+Device = Annotated[
+    str | None,
+    typer.Option("--device", callback=_checked_device, help="auto, cpu, cuda or cuda:N; the same as device=D."),
 ]
+EvaluationDevice = Annotated[
+    str, typer.Option("--device", callback=_checked_device, help="auto, cpu, cuda or cuda:N.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show errors and the result only.")]
+Init = Annotated[Path | None, typer.Option("--init", help="Start from the weights of a checkpoint or run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

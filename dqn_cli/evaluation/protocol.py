@@ -16,8 +16,9 @@ class EvaluationProtocol:
     """Everything that a score depends on beside the network.
 
     Attributes:
-        environment: The environment's resolved options, the number of environments apart: episodes do not depend
-            on it.
+        environment: The environment's resolved options, without those that no score depends on, such as the number
+            of environments.
+        episode_set: Which fixed set of episodes: ``"evaluation"``, which training never saw, or another.
         episodes: Size of the fixed set of episodes; all of them are finished.
         epsilon: Probability of a random action.
         seed: Seed of the episodes and of the random actions.
@@ -25,6 +26,7 @@ class EvaluationProtocol:
     """
 
     environment: dict[str, Any]
+    episode_set: str
     episodes: int
     epsilon: float
     seed: int

@@ -118,9 +118,7 @@ class Replay:
     def load_state_dict(self, state: State) -> None:
         """Takes over a state; frames and items must have been restored before."""
         if self.frames.written != state["written"]:
-            raise ValueError(
-                f"the replay's frames end at {self.frames.written}, its state at {state['written']}"
-            )
+            raise ValueError(f"the replay's frames end at {self.frames.written}, its state at {state['written']}")
         self._first_frames = [int(number) for number in state["first_frames"]]
         self.items.tail, self.items.head = int(state["tail"]), int(state["head"])
         self._writer.load_state_dict(state["writer"])
@@ -132,10 +130,14 @@ def ring_frames(capacity: int, num_envs: int, history: int, frame_bytes: int) ->
 
     Each vector step stores N frames and one more for each episode that begins. The slack for those is 2% where a
     frame is large (Atari games last hundreds of steps) and 100% where it is small (it costs nothing there, and
-    episodes may last a few steps). Where episodes are shorter still, fewer items fit: never wrong ones.
+    episodes may last a single step). Where episodes are too short for the slack, fewer items fit: never wrong ones,
+    and never none at all.
     """
-    slack = capacity // 50 if frame_bytes >= 1024 else capacity
-    return capacity + num_envs * (history + 2) + slack
+    frames = capacity + num_envs * (history + 2)
+    slack = frames // 50 if frame_bytes >= 1024 else frames
+    # The worst case is an item behind which every step ended every episode (2N frames each for history + 1 steps)
+    # and ahead of which none ends before the next item is complete (N frames each for up to history - 1 steps more).
+    return max(frames + slack, num_envs * (3 * history + 1))
 
 
 def replay_bytes(capacity: int, num_envs: int, history: int, observation: ObservationSpec) -> int:

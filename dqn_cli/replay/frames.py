@@ -49,7 +49,7 @@ class FrameStore(Protocol):
         ...
 
     def restore(self, first: int, frames: Array) -> None:
-        """Puts back frames that ``export(first)`` returned, under the same numbers and ids."""
+        """Puts back frames that ``export(first)`` returned, M at most ``capacity``, under the same numbers and ids."""
         ...
 
 
@@ -72,12 +72,8 @@ class DenseHostFrames:
 
     def append(self, frames: Array) -> FrameIds:
         """Stores ``frames [M, ...]`` and returns their ids ``[M]``."""
-        count = len(frames)
-        if count > self.capacity:
-            raise ValueError(f"{count} frames do not fit into a ring of {self.capacity}")
-        ids = self._slots(self.written + 1, count)
-        self._frames[ids] = frames
-        self.written += count
+        ids = self._write(self.written + 1, frames)
+        self.written += len(frames)
         return ids
 
     def gather(self, ids: FrameIds) -> Array:
@@ -86,16 +82,22 @@ class DenseHostFrames:
 
     def export(self, first: int) -> Array:
         """Returns a copy of the frames numbered from ``first`` to ``written``."""
-        if first <= self.written - self.capacity:
-            raise ValueError(f"frame {first} has been overwritten; the ring holds {self.capacity} frames")
+        oldest = max(1, self.written - self.capacity + 1)
+        if first < oldest:
+            raise ValueError(f"frame {first} is not there: the ring's oldest is {oldest}")
         return self._frames[self._slots(first, max(0, self.written - first + 1))]
 
     def restore(self, first: int, frames: Array) -> None:
         """Puts back frames that ``export(first)`` returned, under the same numbers and ids."""
-        frames = frames[-self.capacity :]
-        last = first + len(frames) - 1
-        self._frames[self._slots(first, len(frames))] = frames
-        self.written = max(self.written, last)
+        self._write(first, frames)
+        self.written = max(self.written, first + len(frames) - 1)
+
+    def _write(self, first: int, frames: Array) -> FrameIds:
+        if len(frames) > self.capacity:
+            raise ValueError(f"{len(frames)} frames do not fit into a ring of {self.capacity}")
+        ids = self._slots(first, len(frames))
+        self._frames[ids] = frames
+        return ids
 
     def _slots(self, first: int, count: int) -> FrameIds:
         return ((np.arange(first - 1, first - 1 + count) % self.capacity) + 1).astype(np.int32)

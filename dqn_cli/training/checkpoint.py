@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
-from dqn_cli.core.errors import UsageError
+from dqn_cli.core.errors import RunError, UsageError
 from dqn_cli.core.files import sync_folder, write_durably
 from dqn_cli.core.stateful import State
 from dqn_cli.replay.buffer import Replay
@@ -57,45 +58,77 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UsageError: There is no such file, or it is damaged, foreign or hostile.
     """
-    file = path / NEWEST if path.is_dir() else path
-    if not file.is_file():
-        hint = "the run has not saved one yet" if path.is_dir() else "give a checkpoint file or a run folder"
-        raise UsageError(f"no checkpoint at {file}: {hint}")
+    file = _find(path)
     content = _load(file)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UsageError(f"{file} is not a checkpoint of dqn: it was written by another program")
     schema = content.get("schema")
     if schema != SCHEMA:
         raise UsageError(
-            f"{file} has checkpoint schema {schema}, this version of dqn reads {SCHEMA}; use the version that wrote it"
+            f"{file} has checkpoint schema {schema!r:.20}, this version of dqn reads {SCHEMA}; "
+            "use the version that wrote it"
         )
+    for key, is_right, what in _CONTENT:
+        if not is_right(content.get(key)):
+            raise UsageError(f"{file} is damaged: its '{key}' is not {what}; use another checkpoint")
+    return Checkpoint(file, *(content[key] for key in ("config", "name", "step", "weights")), content.get("training"))
+
+
+def _is_mapping_of(kind: type, value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, kind) for k, v in value.items())
+
+
+_CONTENT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("config", lambda value: _is_mapping_of(object, value), "a config"),
+    ("name", lambda value: isinstance(value, str), "the name of a config"),
+    ("step", lambda value: type(value) is int and value >= 0, "a number of steps"),
+    ("weights", lambda value: _is_mapping_of(torch.Tensor, value), "the weights of a network"),
+    ("training", lambda value: value is None or _is_mapping_of(object, value), "the state of a training"),
+)
+
+
+def _find(path: Path) -> Path:
+    """Returns the checkpoint file that ``path`` means."""
     try:
-        return Checkpoint(
-            path=file,
-            config=dict(content["config"]),
-            name=str(content["name"]),
-            step=int(content["step"]),
-            weights=dict(content["weights"]),
-            training=content.get("training"),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{file} is damaged: {error!r} in its contents; use another checkpoint") from error
+        is_folder = path.is_dir()
+        file = path / NEWEST if is_folder else path
+        if file.is_file():
+            return file
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    if not is_folder:
+        reason = "it is no file" if path.exists() else "there is no such file"
+        raise UsageError(f"{path} is no checkpoint: {reason}; give a checkpoint file or a run folder")
+    if (path / "config.yaml").is_file():
+        raise UsageError(f"there is no {file}: the run has not saved a checkpoint yet")
+    raise UsageError(f"there is no {file}: give a checkpoint file or a run folder")
 
 
 def _load(file: Path) -> Any:
+    """Returns what ``torch.load`` makes of a file without running anything that it holds."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        raise UsageError(
-            f"{file} is not a checkpoint of dqn: it holds something other than tensors and plain values, "
-            "and nothing of it was run"
-        ) from error
-    except MemoryError as error:
-        raise UsageError(f"{file} claims more memory than there is: it is damaged or foreign") from error
-    except Exception as error:
-        raise UsageError(f"{file} cannot be read: it is truncated or not a checkpoint of dqn") from error
+        # torch reads bare pickles too, and does not look at the checksums: a flipped bit would be a wrong weight.
+        with zipfile.ZipFile(file) as archive:
+            whole = archive.testzip() is None
+        if whole:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return torch.load(file, map_location="cpu", weights_only=True)
+        reason = "is damaged: a checksum is wrong; use another checkpoint"
+    except zipfile.BadZipFile:
+        reason = "is truncated or not a checkpoint of dqn"
+    except UnpicklingError:
+        reason = (
+            "is not a checkpoint of dqn: it holds something other than tensors and plain values, and nothing of it "
+            "was run"
+        )
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}"
+    except MemoryError:
+        reason = "claims more memory than there is: it is damaged or foreign"
+    except Exception:
+        reason = "cannot be read: it is damaged or not a checkpoint of dqn"
+    raise UsageError(f"{file} {reason}")
 
 
 class CheckpointWriter:
@@ -117,18 +150,30 @@ class CheckpointWriter:
         self._kept: list[tuple[Path, list[str]]] = []  # folder and segments of each generation, oldest first
 
     def save(self, step: int, weights: State, training: State, replay: Replay) -> Path:
-        """Writes a generation, drops the oldest, and returns the path of the newest checkpoint."""
-        segments = self._segments.save(replay)
-        content = self._content(step, weights) | {"training": training | {"segments": segments}}
+        """Writes a generation, drops the oldest, and returns the path of the newest checkpoint.
+
+        Raises:
+            RunError: The disk is full, read-only, or fails otherwise; the previous checkpoint is still whole.
+        """
         generation = self._folder / GENERATIONS / f"{step:09d}"
-        generation.mkdir(parents=True, exist_ok=True)
-        write_durably(generation / NEWEST, lambda file: torch.save(content, file))
-        self._point_to(generation / NEWEST)
-        self._kept = [entry for entry in self._kept if entry[0] != generation] + [(generation, segments)]
-        for old, _ in self._kept[: -self._keep]:
-            shutil.rmtree(old)
-        self._kept = self._kept[-self._keep :]
-        self._segments.prune(name for _, names in self._kept for name in names)
+        known = generation.exists()
+        try:
+            segments = self._segments.save(replay)
+            content = self._content(step, weights) | {"training": training | {"segments": segments}}
+            generation.mkdir(parents=True, exist_ok=True)
+            write_durably(generation / NEWEST, lambda file: torch.save(content, file))
+            for folder in (generation.parent, self._folder):  # without this a crash may lose the new folders
+                sync_folder(folder)
+            self._point_to(generation / NEWEST)
+            self._forget_old(generation, segments)
+        except (RunError, OSError) as error:
+            if not known and not (generation / NEWEST).exists():
+                shutil.rmtree(generation, ignore_errors=True)
+            if isinstance(error, RunError):
+                raise
+            raise RunError(
+                f"cannot write the checkpoint {generation}: {error.strerror}; the one before is untouched"
+            ) from error
         return self._folder / NEWEST
 
     def save_best(self, step: int, weights: State) -> Path:
@@ -141,6 +186,13 @@ class CheckpointWriter:
     def _content(self, step: int, weights: State) -> State:
         return {"format": FORMAT, "schema": SCHEMA, "step": step, "weights": weights, **self._describe()}
 
+    def _forget_old(self, generation: Path, segments: list[str]) -> None:
+        self._kept = [entry for entry in self._kept if entry[0] != generation] + [(generation, segments)]
+        for old, _ in self._kept[: -self._keep]:
+            shutil.rmtree(old)
+        self._kept = self._kept[-self._keep :]
+        self._segments.prune(name for _, names in self._kept for name in names)
+
     def _point_to(self, newest: Path) -> None:
         """Makes ``checkpoint.pt`` the same file as ``newest``, or a copy where there are no hard links."""
         link = self._folder / f".{NEWEST}.{os.getpid()}.tmp"
@@ -148,6 +200,12 @@ class CheckpointWriter:
         try:
             link.hardlink_to(newest)
         except OSError:
-            shutil.copyfile(newest, link)
+            write_durably(self._folder / NEWEST, lambda file: _copy(newest, file))
+            return
         link.replace(self._folder / NEWEST)
         sync_folder(self._folder)
+
+
+def _copy(source: Path, file: BinaryIO) -> None:
+    with source.open("rb") as opened:
+        shutil.copyfileobj(opened, file)

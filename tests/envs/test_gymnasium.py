@@ -350,6 +350,6 @@ def test_workers_survive_signals_to_the_process_group_and_end_with_it(ending, si
 
 def test_this_process_keeps_its_signal_handlers():
     for vectorization in ("sync", "async"):
-        GymnasiumBackend("CartPole-v1", 1, vectorization=vectorization).close()  # type: ignore[arg-type]
+        GymnasiumBackend("CartPole-v1", 1, vectorization=vectorization).close()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         assert signal.getsignal(number) is not signal.SIG_IGN

@@ -161,7 +161,13 @@ class Recorder:
 
 
 def make_replay(
-    num_envs: int, stack: int, n_step: int, capacity: int, ring: int, gamma: float = 0.5, reward_clip: float | None = None
+    num_envs: int,
+    stack: int,
+    n_step: int,
+    capacity: int,
+    ring: int,
+    gamma: float = 0.5,
+    reward_clip: float | None = None,
 ) -> Replay:
     """Returns a replay of scripted frames; gamma 0.5 makes every return and discount exact."""
     return Replay(

@@ -86,7 +86,11 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "counting, truncated": {"id": env_id("Counting"), "kwargs": {"length": 5, "truncate": True}},
     "one step, truncated": {"id": env_id("Counting"), "kwargs": {"length": 1, "truncate": True}},
     "one step": {"id": env_id("OneStepEpisodes")},
-    "time limit": {"id": ENV_ID, "kwargs": {"longest": 30}, "wrappers": [{"name": "TimeLimit", "kwargs": {"max_episode_steps": 7}}]},
+    "time limit": {
+        "id": ENV_ID,
+        "kwargs": {"longest": 30},
+        "wrappers": [{"name": "TimeLimit", "kwargs": {"max_episode_steps": 7}}],
+    },
     "any length": {"id": ENV_ID},
 }
 

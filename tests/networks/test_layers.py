@@ -1,0 +1,65 @@
+"""Initial weights: their bound, and the stream as their only source."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import pytest
+import torch
+from torch import nn
+
+from dqn_cli.core.rng import torch_stream
+from dqn_cli.networks.layers import convolution, linear_factory, rectified_stack
+
+
+def linear(inputs, outputs, seed=0):
+    return linear_factory(torch_stream(seed, "network"))(inputs, outputs)
+
+
+LAYERS = [
+    (lambda seed: linear(400, 100, seed), 400),
+    (lambda seed: convolution((3, 200), 4, 2, torch_stream(seed, "network")), 3 * 4 * 4),
+]
+
+
+@pytest.mark.parametrize(("make", "fan_in"), LAYERS)
+class TestInitialWeights:
+    def test_uniform_up_to_one_over_the_root_of_the_fan_in(self, make, fan_in):
+        layer, bound = make(0), 1.0 / sqrt(fan_in)
+        assert 0.99 * bound < layer.weight.abs().max() <= bound
+        assert layer.weight.std().item() == pytest.approx(bound / sqrt(3.0), rel=0.05)
+        assert abs(layer.weight.mean().item()) < 0.05 * bound
+        assert 0.9 * bound < layer.bias.abs().max() <= bound
+        assert layer.bias.std().item() == pytest.approx(bound / sqrt(3.0), rel=0.2)
+
+    def test_they_come_from_the_stream_alone(self, make, fan_in):
+        torch.manual_seed(1)
+        first = make(7)
+        torch.manual_seed(2)
+        state = torch.get_rng_state()
+        second, other = make(7), make(8)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert torch.equal(first.weight, second.weight)
+        assert torch.equal(first.bias, second.bias)
+        assert not torch.equal(first.weight, other.weight)
+
+
+def test_layers_of_one_factory_differ():
+    factory = linear_factory(torch_stream(0, "network"))
+    assert not torch.equal(factory(4, 4).weight, factory(4, 4).weight)
+
+
+def test_a_convolution_has_no_padding():
+    layer = convolution((2, 5), 3, 2, torch_stream(0, "network"))
+    assert layer(torch.zeros(1, 2, 9, 7)).shape == (1, 5, 4, 3)
+
+
+def test_rectified_stack():
+    layers, width = rectified_stack(6, [5, 4], linear_factory(torch_stream(0, "network")))
+    assert width == 4
+    assert [type(layer) for layer in layers] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU]
+    assert [layer.weight.shape for layer in layers if isinstance(layer, nn.Linear)] == [(5, 6), (4, 5)]
+    empty, width = rectified_stack(6, [], linear_factory(torch_stream(0, "network")))
+    features = torch.randn(2, 6, generator=torch_stream(0, "features"))
+    assert width == 6
+    assert torch.equal(empty(features), features)

@@ -1,0 +1,74 @@
+"""Every shipped preset is loaded, built, and stepped until it has learnt something."""
+
+import pytest
+
+from dqn_cli.cli.options import presets_folder
+from dqn_cli.compose import make_environments, make_training
+from dqn_cli.config import list_presets, load_config
+from dqn_cli.hardware import resolve_hardware
+from dqn_cli.schema import RunOptions
+from dqn_cli.training.loop import Finished
+
+# Sizes only: everything that decides how a preset learns stays its own.
+SMALL = (
+    "total_steps=600",
+    "replay.capacity=400",
+    "replay.warmup_steps=200",
+    "device=cpu",
+    "threads=1",
+    "evaluation.every_steps=null",
+)
+
+
+@pytest.mark.parametrize("preset", list_presets(presets_folder()))
+def test_preset_trains(preset):
+    options = load_config(preset, SMALL, RunOptions, presets_folder()).options
+    hardware = resolve_hardware(options)
+    hardware.apply()
+    environments = make_environments(options)
+    try:
+        training = make_training(options, hardware, environments)
+        before = training.learner.state_dict()["online"]
+        events = list(training.loop.run())
+    finally:
+        environments.close()
+    assert isinstance(events[-1], Finished)
+    assert training.loop.step >= 600
+    assert training.learner.updates > 0
+    assert len(training.replay) > 0
+    after = training.learner.state_dict()["online"]
+    assert all((before[name] != after[name]).any() for name in before)
+    report = training.learner.report()
+    assert report["loss"] == report["loss"]  # not NaN
+
+
+@pytest.mark.parametrize("preset", list_presets(presets_folder()))
+def test_preset_says_what_it_is(preset):
+    text = (presets_folder() / f"{preset}.yaml").read_text()
+    assert text.startswith("# ")
+
+
+def test_nature_is_the_papers():
+    options = load_config("atari/nature", [], RunOptions, presets_folder()).options
+    learning, optimizer = options.learning, options.learning.optimizer
+    assert (optimizer.kind, optimizer.lr, optimizer.decay, optimizer.centered) == ("rmsprop", 2.5e-4, 0.95, True)
+    assert optimizer.eps == 0.01 / 32**2
+    assert optimizer.eps_inside_sqrt
+    assert (learning.batch_size, learning.gamma, learning.max_grad_norm) == (32, 0.99, None)
+    assert (learning.update_every_steps, learning.updates, learning.target.every_steps) == (4, 1, 10_000)
+    assert (options.replay.capacity, options.replay.warmup_steps, options.replay.reward_clip) == (1_000_000, 50_000, 1.0)
+    assert (options.env.sticky, options.env.fire_on_reset, options.env.terminal_on_life_loss) == (0.0, False, True)
+    assert (options.exploration.start, options.exploration.end, options.exploration.decay_steps) == (1.0, 0.1, 1_000_000)
+    assert options.evaluation.epsilon == 0.05
+    assert options.env.noop_max == 30
+
+
+def test_cartpole_classic_is_the_textbooks():
+    options = load_config("cartpole-classic", [], RunOptions, presets_folder()).options
+    learning = options.learning
+    assert (options.replay.capacity, learning.batch_size, learning.gamma) == (100_000, 64, 0.99)
+    assert (learning.optimizer.kind, learning.optimizer.lr) == ("adam", 5e-4)
+    assert options.network.torso.hidden == (256, 256)
+    assert learning.loss == "huber"
+    assert learning.target.every_steps == 1_000
+    assert options.exploration.kind == "epsilon_greedy"
