@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, BinaryIO
 
-from dqn_cli import __version__
 from dqn_cli.compose import Training, make_environments, make_training
 from dqn_cli.config.write import dump_config
 from dqn_cli.core.errors import RunError
-from dqn_cli.core.files import write_durably
 from dqn_cli.core.stateful import State
 from dqn_cli.evaluate import Evaluation, Evaluator, load_weights
 from dqn_cli.hardware import Hardware
 from dqn_cli.plan import Plan
 from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.progress import ProgressDisplay, Snapshot, progress_display
-from dqn_cli.training.checkpoint import CheckpointWriter, read_checkpoint
+from dqn_cli.training.checkpoint import NEWEST, CheckpointWriter, read_checkpoint
 from dqn_cli.training.loop import (
     CheckpointDue,
     EpisodeFinished,
@@ -33,10 +28,8 @@ from dqn_cli.training.loop import (
     Finished,
     ReportDue,
 )
-from dqn_cli.training.run_folder import RunLogs, make_run_dir
+from dqn_cli.training.run_folder import RunLogs, make_run_dir, provenance, write_config
 from dqn_cli.training.signals import StopRequest, listening
-
-PACKAGES = ("torch", "numpy", "gymnasium", "ale-py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +39,7 @@ class Outcome:
     Attributes:
         run_dir: Where everything lies.
         reason: Why it ended.
+        step: Agent steps behind the last checkpoint.
         exit_code: 0, or 128 plus the number of the signal that stopped it.
         evaluation: The last evaluation, if there was one.
         seconds: Wall time from the first step on.
@@ -53,6 +47,7 @@ class Outcome:
 
     run_dir: Path
     reason: str
+    step: int
     exit_code: int
     evaluation: Evaluation | None
     seconds: float
@@ -71,6 +66,7 @@ class Outcome:
             )
         lines += [
             ("run folder", str(self.run_dir)),
+            ("saved", f"{NEWEST}, step {self.step:,}"),
             ("score it", f"dqn eval {shlex.quote(str(self.run_dir))}"),
             ("look at it", f"tensorboard --logdir {shlex.quote(str(self.run_dir.parent))}"),
         ]
@@ -83,7 +79,7 @@ def train(plan: Plan, name: str, run_dir: Path, quiet: bool = False, init: Path 
     Args:
         plan: The plan, whose memory has been checked.
         name: Name of the config.
-        run_dir: The run's own folder; must not exist.
+        run_dir: The run's own folder; must be empty if it is there.
         quiet: Show no progress.
         init: Checkpoint whose weights training starts from.
 
@@ -113,7 +109,7 @@ def train(plan: Plan, name: str, run_dir: Path, quiet: bool = False, init: Path 
         request = stack.enter_context(listening())
         keeper = RunKeeper(training, options, plan.hardware, logs, checkpoints, progress, request)
         reason = keeper.follow()
-    return Outcome(run_dir, reason, request.exit_code, keeper.evaluation, keeper.seconds)
+    return Outcome(run_dir, reason, keeper.saved_step, request.exit_code, keeper.evaluation, keeper.seconds)
 
 
 class RunKeeper:
@@ -142,13 +138,13 @@ class RunKeeper:
         self._training, self._options = training, options
         self._logs, self._checkpoints, self._progress = logs, checkpoints, progress
         self._request = request
-        request.listeners.append(self._request_stop)
+        request.listen(self._request_stop)
         evaluation = options.evaluation
         self._evaluator = Evaluator(
             options, hardware, evaluation.episodes, evaluation.epsilon, options.seed, "training evaluation"
         )
         self.evaluation: Evaluation | None = None
-        self._evaluated_step = self._saved_step = -1
+        self.saved_step = self._evaluated_step = -1
         self._best: float | None = None
         self._latest: dict[str, float] = {}
         self._episodes: list[tuple[float, int]] = []  # return and length since the last report
@@ -171,24 +167,31 @@ class RunKeeper:
         raise RunError("training ended without saying why")
 
     def _handle(self, event: Event) -> None:
+        # What is due at the last step waits for `Finished`: the last updates come between the two.
+        is_last = event.step >= self._options.total_steps
         match event:
             case EpisodeFinished(step, episode):
                 self._logs.episode(step, episode)
                 self._episodes.append((episode.score, episode.length))
                 self._show()
-            case ReportDue(step):
+            case ReportDue(step) if not is_last:
                 self._report(step)
                 self._show()
-            case EvaluationDue(step):
+            case EvaluationDue(step) if not is_last:
                 self._aside(lambda: self._evaluate(step))
-            case CheckpointDue(step):
+            case CheckpointDue(step) if not is_last:
                 self._aside(lambda: self._save(step))
             case Finished(step):
-                self._report(step)
-                if self._options.evaluation.every_steps is not None:
-                    self._evaluate(step)
-                self._save(step)
-                self._show()
+                self._finish(step)
+
+    def _finish(self, step: int) -> None:
+        self._report(step)
+        if self._request.signal is not None:
+            self._progress.message(f"step {step:,}: stopping; Ctrl-C again ends at once, without saving")
+        elif self._options.evaluation.every_steps is not None:
+            self._evaluate(step)
+        self._save(step)
+        self._show()
 
     def _aside(self, work: Callable[[], None]) -> None:
         """Does work whose time is not the loop's."""
@@ -199,8 +202,9 @@ class RunKeeper:
     def _report(self, step: int) -> None:
         now = time.monotonic()
         last_step, last_time = self._reported
-        if step > last_step:
-            self._speed = (step - last_step) / max(1e-9, now - last_time - self._away)
+        if step == last_step:
+            return
+        self._speed = (step - last_step) / max(1e-9, now - last_time - self._away)
         self._reported, self._away = (step, now), 0.0
         fresh = self._training.learner.report()
         self._latest |= fresh
@@ -239,9 +243,7 @@ class RunKeeper:
     def _evaluate(self, step: int) -> None:
         if step == self._evaluated_step:
             return
-        evaluation = self._evaluator.evaluate(
-            self._training.learner.online, lambda: self._request.signal is not None
-        )
+        evaluation = self._evaluator.evaluate(self._training.learner.online, lambda: self._request.signal is not None)
         if evaluation is None:
             return
         self.evaluation, self._evaluated_step = evaluation, step
@@ -259,8 +261,9 @@ class RunKeeper:
                 self._checkpoints.save_best(step, self._training.learner.online.state_dict())
 
     def _save(self, step: int) -> None:
-        if step == self._saved_step:
+        if step == self.saved_step:
             return
+        self._logs.flush()
         training = self._training
         state: State = {
             "learner": training.learner.state_dict(),
@@ -272,7 +275,7 @@ class RunKeeper:
             "log_offsets": self._logs.offsets(),
         }
         self._checkpoints.save(step, state["learner"]["online"], state, training.replay)
-        self._saved_step = step
+        self.saved_step = step
 
     def _request_stop(self) -> None:
         self._training.loop.stop_requested = True
@@ -288,34 +291,3 @@ def recorded_options(options: RunOptions, hardware: Hardware) -> RunOptions:
             "memory_format": hardware.memory_format,
         }
     )
-
-
-def provenance() -> dict[str, str]:
-    """Returns the versions of what computes, and the state of the source where it is a git checkout."""
-    facts = {"dqn_cli": __version__} | {package: version(package) for package in PACKAGES}
-    source = Path(__file__).resolve().parent.parent
-    commit = _git(source, "rev-parse", "HEAD") if (source / ".git").exists() else None
-    if commit:
-        facts["git"] = commit + ("-dirty" if _git(source, "status", "--porcelain") else "")
-    return facts
-
-
-def write_config(path: Path, options: RunOptions, name: str, facts: dict[str, Any]) -> None:
-    """Writes the resolved config, with what wrote it as comments."""
-    header = f"# {name}, resolved\n" + "".join(f"# {key}: {value}\n" for key, value in facts.items())
-    content = (header + dump_config(options)).encode()
-
-    def write(file: BinaryIO) -> None:
-        file.write(content)
-
-    write_durably(path, write)
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=5, check=True
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()

@@ -13,7 +13,9 @@ from dqn_cli.cli.options import EvaluationDevice, Json
 
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT|RUN", help="A checkpoint file or a run folder.")],
-    episodes: Annotated[int, typer.Option("--episodes", min=1, max=1_000_000, help="Episodes, a fixed set, all finished.")] = 100,
+    episodes: Annotated[
+        int, typer.Option("--episodes", min=1, max=1_000_000, help="Episodes, a fixed set, all finished.")
+    ] = 100,
     epsilon: Annotated[
         float | None,
         typer.Option("--epsilon", min=0.0, max=1.0, help="Probability of a random action.  [default: the config's]"),

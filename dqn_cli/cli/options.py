@@ -30,9 +30,7 @@ Device = Annotated[
     str | None,
     typer.Option("--device", callback=_checked_device, help="auto, cpu, cuda or cuda:N; the same as device=D."),
 ]
-EvaluationDevice = Annotated[
-    str, typer.Option("--device", callback=_checked_device, help="auto, cpu, cuda or cuda:N.")
-]
+EvaluationDevice = Annotated[str, typer.Option("--device", callback=_checked_device, help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show errors and the result only.")]
 Init = Annotated[Path | None, typer.Option("--init", help="Start from the weights of a checkpoint or run folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

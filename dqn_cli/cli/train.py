@@ -46,16 +46,20 @@ def start(
     from dqn_cli.plan import check_memory, make_plan
     from dqn_cli.run import train as run
     from dqn_cli.schema import RunOptions
-    from dqn_cli.training.run_folder import default_run_dir
+    from dqn_cli.training.run_folder import new_run_dir
 
     loaded = load_config(config, overrides, RunOptions, presets_folder())
-    name = name or loaded.name
-    folder = run_dir or default_run_dir(name, loaded.options.seed, datetime.now())
     plan = make_plan(loaded.options)
-    if not quiet:
-        typer.echo(plan.text(folder), err=True)
-    check_memory(plan)
-    outcome = run(plan, name, folder, quiet, init)
+    name = name or loaded.name
+    with new_run_dir(run_dir, name, loaded.options.seed, datetime.now()) as folder:
+        if not quiet:
+            typer.echo(plan.text(folder), err=True)
+        check_memory(plan)
+        try:
+            outcome = run(plan, name, folder, quiet, init)
+        except KeyboardInterrupt:
+            typer.echo(f"stopped at once; what was saved before is in {folder}", err=True)
+            raise typer.Exit(130) from None
     if not quiet:
         typer.echo(outcome.text(), err=True)
     typer.echo(str(outcome.run_dir))

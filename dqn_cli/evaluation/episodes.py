@@ -75,9 +75,7 @@ def play_episodes(
         for end in result.episodes:
             position = queue.position(end.env_index, end.episode)
             if position >= 0:
-                played[position] = PlayedEpisode(
-                    seeds[position], end.score, end.length, end.frames, end.terminated
-                )
+                played[position] = PlayedEpisode(seeds[position], end.score, end.length, end.frames, end.terminated)
     return [played[position] for position in range(len(seeds))]
 
 

@@ -71,7 +71,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     for key, is_right, what in _CONTENT:
         if not is_right(content.get(key)):
             raise UsageError(f"{file} is damaged: its '{key}' is not {what}; use another checkpoint")
-    return Checkpoint(file, *(content[key] for key in ("config", "name", "step", "weights")), content.get("training"))
+    return Checkpoint(
+        path=file,
+        config=content["config"],
+        name=content["name"],
+        step=content["step"],
+        weights=content["weights"],
+        training=content.get("training"),
+    )
 
 
 def _is_mapping_of(kind: type, value: Any) -> bool:

@@ -126,17 +126,13 @@ def test_a_ring_of_the_planned_size_never_leaves_the_table_empty(case):
             assert len(replay) > 0
 
 
-def filled(script=((Episode(5), Episode(3, False)), (Episode(ENDLESS),)), stack=4, n_step=3) -> tuple[Replay, Recorder]:
-    replay = make_replay(2, stack, n_step, 50, 100)
-    stream, recorder = ScriptedStream(script, stack), Recorder(n_step, 0.5)
-    observation = stream.reset()
-    recorder.begin(observation)
-    replay.begin(observation)
+def filled() -> Replay:
+    replay = make_replay(2, 4, 3, capacity=50, ring=100)
+    stream = ScriptedStream([[Episode(5), Episode(3, terminated=False)], [Episode(ENDLESS)]], 4)
+    replay.begin(stream.reset())
     for _ in range(100):
-        step = stream.step()
-        recorder.append(step)
-        replay.append(*step)
-    return replay, recorder
+        replay.append(*stream.step())
+    return replay
 
 
 class TestSample:
@@ -151,7 +147,7 @@ class TestSample:
         assert replay.sample(1).key.tolist() == [0]
 
     def test_a_batch_is_made_of_the_items_that_its_keys_name(self):
-        replay, _ = filled()
+        replay = filled()
         living = contents(replay)
         batch = replay.sample(64)
         assert batch.observation.shape == batch.next_observation.shape == (64, 4, 3)
@@ -161,7 +157,7 @@ class TestSample:
             assert (*both, *told) == living[key - replay.items.tail]
 
     def test_dtypes_and_weights(self):
-        replay, _ = filled()
+        replay = filled()
         batch = replay.sample(5)
         assert batch.observation.dtype == batch.next_observation.dtype == torch.int32
         assert [batch.action.dtype, batch.reward.dtype, batch.discount.dtype] == [
@@ -175,7 +171,7 @@ class TestSample:
         replay.reprioritize(batch.key, torch.ones(5))
 
     def test_batches_are_not_touched_by_what_comes_later(self):
-        replay, _ = filled()
+        replay = filled()
         batch = replay.sample(20)
         observation, action = batch.observation.clone(), batch.action.clone()
         stream = ScriptedStream([[Episode(3)]] * 2, 4)

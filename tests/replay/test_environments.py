@@ -10,7 +10,7 @@ import torch
 
 from dqn_cli.compose import Training, make_environments, make_training
 from dqn_cli.core.types import Array, IntArray
-from dqn_cli.envs.contract import EnvironmentSpec, Environments, StepResult
+from dqn_cli.envs.contract import Environments, EnvironmentSpec, StepResult
 from dqn_cli.envs.vector import EpisodicVector
 from dqn_cli.hardware import Hardware
 from dqn_cli.replay.buffer import replay_bytes

@@ -12,9 +12,9 @@ from dqn_cli.replay.items import Items, ItemTable, item_bytes
 def items_from(first: int, count: int, stack: int = 2) -> Items:
     """Items that say their keys."""
     keys = np.arange(first, first + count, dtype=np.int32)
-    stacks = keys[:, None] * 10 + np.arange(stack, dtype=np.int32)
+    stacks = np.add.outer(10 * keys, np.arange(stack)).astype(np.int32)
     floats = keys.astype(np.float32)
-    return Items(stacks, stacks + 5, keys, floats + 0.5, floats + 0.25)
+    return Items(stacks, -stacks, keys, floats + 0.5, floats + 0.25)
 
 
 def assert_says(table: ItemTable, keys: range) -> None:

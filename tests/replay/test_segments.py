@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pytest
@@ -203,7 +205,7 @@ class TestState:
         replay, _ = self.filled()
         assert str(reopened(replay.state_dict())) == str(replay.state_dict())
 
-        def tensors(state):
+        def tensors(state: Any) -> Iterator[torch.Tensor]:
             values = state.values() if isinstance(state, dict) else state
             for value in values:
                 if isinstance(value, dict | list):

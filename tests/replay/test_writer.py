@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dqn_cli.core.types import Array
+from dqn_cli.replay.frames import FrameIds
 from dqn_cli.replay.items import Items
 from dqn_cli.replay.writer import NStepWriter
 from tests.replay.streams import ENDLESS, Episode, Recorder, ScriptedStream, Step, scripts
 
 
-def ids(frames):
+def ids(frames: Array) -> FrameIds:
     """Numbers for scripted frames ``[..., 3]``; the blank frame is 0."""
-    return (frames @ np.array([1_000_000, 1_000, 1])).astype(np.int32)
+    return np.tensordot(frames.astype(np.int64), [1_000_000, 1_000, 1], 1).astype(np.int32)
 
 
 def begin(writer: NStepWriter, observation, restarted=None) -> None:
@@ -82,16 +86,15 @@ def test_no_transition_is_lost_doubled_or_mixed(case, last):
     assert sorted(left) == list(range(steps * len(script)))
 
 
-def play(episodes, steps, n_step, gamma, clip=None, rewards=None):
+def play(
+    episodes: list[Episode], rewards: Sequence[float], n_step: int, gamma: float, clip: float | None = None
+) -> list[tuple[int, int, float, float]]:
     """Items of one environment with stack 1, as (time opened, time left, reward, discount)."""
     writer, stream = NStepWriter(1, 1, n_step, gamma, clip), ScriptedStream([episodes], 1)
     begin(writer, stream.reset())
-    found = []
-    for count in range(steps):
-        step = stream.step()
-        if rewards is not None:
-            step = step._replace(reward=np.array([rewards[count]], np.float64))
-        items = append(writer, step)
+    found: list[tuple[int, int, float, float]] = []
+    for reward in rewards:
+        items = append(writer, stream.step()._replace(reward=np.array([float(reward)])))
         opened, left = items.stack[:, 0] % 1_000, items.next_stack[:, 0] % 1_000
         found += zip(opened.tolist(), left.tolist(), items.reward.tolist(), items.discount.tolist(), strict=True)
     return sorted(found)
@@ -99,7 +102,7 @@ def play(episodes, steps, n_step, gamma, clip=None, rewards=None):
 
 class TestClosedForms:
     def test_tails_have_the_discount_of_their_true_length(self):
-        found = play([Episode(5, terminated=False)], 5, n_step=3, gamma=0.5, rewards=[1] * 5)
+        found = play([Episode(5, terminated=False)], [1] * 5, n_step=3, gamma=0.5)
         assert found == [
             (0, 3, 1.75, 0.125),
             (1, 4, 1.75, 0.125),
@@ -109,11 +112,11 @@ class TestClosedForms:
         ]
 
     def test_terminal_windows_have_discount_zero_and_keep_their_rewards(self):
-        found = play([Episode(3)], 3, n_step=3, gamma=0.5, rewards=[1, 1, 1])
+        found = play([Episode(3)], [1, 1, 1], n_step=3, gamma=0.5)
         assert found == [(0, 3, 1.75, 0.0), (1, 3, 1.5, 0.0), (2, 3, 1.0, 0.0)]
 
     def test_a_lost_life_closes_the_windows_and_the_episode_goes_on(self):
-        found = play([Episode(ENDLESS, life_lost=2)], 4, n_step=2, gamma=0.5, rewards=[1] * 4)
+        found = play([Episode(ENDLESS, life_lost=2)], [1] * 4, n_step=2, gamma=0.5)
         assert found == [(0, 2, 1.5, 0.0), (1, 2, 1.0, 0.0), (2, 4, 1.5, 0.25)]
 
     def test_the_first_stack_after_a_lost_life_reaches_back_over_it_and_after_a_game_it_does_not(self):
@@ -128,18 +131,18 @@ class TestClosedForms:
             assert (items.stack[0, 0] == 0) == (episode.length == 2)
 
     def test_each_reward_is_clipped_not_their_sum(self):
-        assert play([Episode(2)], 2, n_step=2, gamma=1.0, clip=1.0, rewards=[5, -3]) == [
+        assert play([Episode(2)], [5, -3], n_step=2, gamma=1.0, clip=1.0) == [
             (0, 2, 0.0, 0.0),
             (1, 2, -1.0, 0.0),
         ]
-        assert play([Episode(3)], 3, n_step=3, gamma=1.0, clip=1.0, rewards=[5, 5, -3])[0][2] == 1.0
+        assert play([Episode(3)], [5, 5, -3], n_step=3, gamma=1.0, clip=1.0)[0][2] == 1.0
 
     def test_raw_rewards_are_left_alone(self):
-        assert play([Episode(2)], 2, n_step=2, gamma=1.0, rewards=[500, -3])[0][2] == 497.0
-        assert play([Episode(1)], 1, n_step=3, gamma=0.9, rewards=[7]) == [(0, 1, 7.0, 0.0)]
+        assert play([Episode(2)], [500, -3], n_step=2, gamma=1.0)[0][2] == 497.0
+        assert play([Episode(1)], [7], n_step=3, gamma=0.9) == [(0, 1, 7.0, 0.0)]
 
     def test_episodes_of_one_step_leave_at_once(self):
-        found = play([Episode(1, terminated=False)], 3, n_step=3, gamma=0.5, rewards=[1, 2, 3])
+        found = play([Episode(1, terminated=False)], [1, 2, 3], n_step=3, gamma=0.5)
         assert found == [(0, 1, 1.0, 0.5), (0, 1, 2.0, 0.5), (0, 1, 3.0, 0.5)]
 
 

@@ -1,0 +1,218 @@
+"""The learner: one update against the same update by hand, and a state that is whole."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from dqn_cli.agent.bootstrap import DoubleOptions, GreedyOptions
+from dqn_cli.agent.objective import TemporalDifference
+from dqn_cli.agent.optimizers import AdamOptions, RMSPropOptions
+from dqn_cli.agent.targets import PeriodicOptions, PolyakOptions
+from dqn_cli.compose import make_environments, make_training
+from dqn_cli.core.schedules import LinearSchedule
+from dqn_cli.hardware import resolve_hardware
+from dqn_cli.rules.td import squared
+from dqn_cli.schema import RunOptions
+from tests.agent.toys import WIDTH, batch, learner, mlp_network, random_batch, table
+from tests.core.saving import reloaded
+
+NEVER = PeriodicOptions(every_updates=10**9)
+
+
+def weights(network):
+    return [parameter.detach().clone() for parameter in network.parameters()]
+
+
+def assert_same_bits(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.equal(a, b)
+
+
+def forward(parameters, observation):
+    """The network of ``mlp_network`` written out."""
+    w1, b1, w2, b2 = parameters
+    return torch.relu(observation.reshape(-1, WIDTH) @ w1.T + b1) @ w2.T + b2
+
+
+class TestOneUpdate:
+    @pytest.mark.parametrize("double", [False, True])
+    def test_equals_the_update_by_hand(self, double):
+        subject = learner(AdamOptions(lr=0.01, eps=1e-4), NEVER, DoubleOptions() if double else GreedyOptions())
+        with torch.no_grad():
+            for parameter in subject.target.parameters():
+                parameter.mul_(0.5)  # so that the two networks disagree
+        online = [parameter.requires_grad_() for parameter in weights(subject.online)]
+        target = weights(subject.target)
+        adam = torch.optim.Adam(online, lr=0.01, eps=1e-4)
+        for number in range(3):
+            b = random_batch(number)
+            with torch.no_grad():
+                values = forward(target, b.next_observation)
+                chosen = (forward(online, b.next_observation) if double else values).argmax(1)
+                wanted = b.reward + b.discount * values[torch.arange(16), chosen]
+            error = wanted - forward(online, b.observation)[torch.arange(16), b.action]
+            loss = torch.where(error.abs() < 1.0, 0.5 * error**2, error.abs() - 0.5)
+            adam.zero_grad()
+            (b.weight * loss).mean().backward()
+            adam.step()
+            priority = subject.update(b, step=number)
+            torch.testing.assert_close(priority, error.detach().abs(), rtol=0, atol=1e-6)
+            for ours, theirs in zip(subject.online.parameters(), online, strict=True):
+                torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+        assert subject.updates == 3
+
+    def test_the_target_network_gets_no_gradient_and_stays(self):
+        subject = learner(AdamOptions(), NEVER, DoubleOptions())
+        before = weights(subject.target)
+        subject.update(random_batch(0), step=0)
+        assert all(parameter.grad is None and not parameter.requires_grad for parameter in subject.target.parameters())
+        assert_same_bits(weights(subject.target), before)
+
+    def test_no_gradient_flows_through_the_bootstrap(self, sgd):
+        # One weight is both the prediction and what it bootstraps from: only the prediction is moved.
+        subject = learner(sgd, NEVER, DoubleOptions(), online=table([[2.0]]), objective=TemporalDifference(squared))
+        subject.update(batch([[0]], [0], [0.0], [0.5], [[0]]), step=0)
+        assert subject.online.rows.item() == pytest.approx(2.0 + (0.5 * 2.0 - 2.0))
+
+    @pytest.mark.parametrize(("limit", "moved"), [(None, 30.0), (100.0, 30.0), (10.0, 10.0), (0.5, 0.5)])
+    def test_the_limit_of_the_gradient_s_norm(self, sgd, limit, moved):
+        subject = learner(
+            sgd,
+            NEVER,
+            GreedyOptions(),
+            online=table([[0.0, 0.0]]),
+            objective=TemporalDifference(squared),
+            max_grad_norm=limit,
+        )
+        # Mean losses of errors 36 and 48 on two actions: a gradient of (18, 24), norm 30.
+        subject.update(batch([[0], [0]], [0, 1], [36.0, 48.0], [0.0, 0.0], [[0], [0]]), step=0)
+        assert subject.online.rows.tolist()[0] == pytest.approx([0.6 * moved, 0.8 * moved], rel=1e-5)
+
+
+class TestTargetNetwork:
+    @pytest.mark.parametrize(
+        ("options", "copies"), [(PeriodicOptions(every_updates=4), 2), (PeriodicOptions(every_steps=40), 3)]
+    )
+    def test_copies_of_eleven_updates_over_one_hundred_and_ten_steps(self, options, copies):
+        subject = learner(AdamOptions(), options, GreedyOptions())
+        changes = 0
+        for number in range(11):
+            before = weights(subject.target)[0]
+            subject.update(random_batch(number), step=10 * (number + 2))
+            changes += not torch.equal(before, weights(subject.target)[0])
+        assert changes == copies
+
+
+class TestReport:
+    def test_means_since_the_last_report(self, sgd):
+        subject = learner(sgd, NEVER, GreedyOptions(), online=table([[0.0, 6.0]]))
+        assert subject.report() == {}
+        # Action values before each update: (0, 6), then (1, 6) after a clipped error of 1.
+        for reward in (3.0, 1.0):
+            subject.update(batch([[0]], [0], [reward], [0.0], [[0]]), step=0)
+        assert subject.report() == pytest.approx({"loss": (2.5 + 0.0) / 2, "q_mean": (3.0 + 3.5) / 2})
+        assert subject.report() == {}
+        subject.update(batch([[0]], [0], [1.5], [0.0], [[0]]), step=0)
+        assert subject.report() == pytest.approx({"loss": 0.125, "q_mean": 3.5})
+
+
+def rate(subject):
+    (group,) = subject.state_dict()["optimizer"]["param_groups"]
+    return group["lr"]
+
+
+class TestRateSchedule:
+    FACTOR = LinearSchedule(1.0, 0.1, 0, 100)
+
+    def test_linear_in_agent_steps(self):
+        subject = learner(AdamOptions(lr=0.5), NEVER, GreedyOptions(), rate_factor=self.FACTOR)
+        rates = []
+        for step in (0, 50, 50, 100, 900):
+            subject.update(random_batch(step), step)
+            rates.append(rate(subject))
+        assert rates == pytest.approx([0.5, 0.275, 0.275, 0.05, 0.05])
+
+    def test_the_rate_of_an_update_is_that_of_its_own_step(self, sgd):
+        subject = learner(sgd, NEVER, GreedyOptions(), online=table([[0.0]]), rate_factor=self.FACTOR)
+        subject.update(batch([[0]], [0], [9.0], [0.0], [[0]]), step=50)
+        assert subject.online.rows.item() == pytest.approx(0.55)
+
+    def test_a_restored_learner_goes_on_from_the_full_rate(self):
+        subject = learner(AdamOptions(lr=0.5), NEVER, GreedyOptions(), rate_factor=self.FACTOR)
+        subject.update(random_batch(0), step=50)
+        restored = learner(AdamOptions(lr=0.5), NEVER, GreedyOptions(), rate_factor=self.FACTOR)
+        restored.load_state_dict(reloaded(subject.state_dict()))
+        assert rate(restored) == pytest.approx(0.275)
+        restored.update(random_batch(1), step=60)
+        assert rate(restored) == pytest.approx(0.5 * 0.46)
+
+    @pytest.mark.parametrize(("schedule", "expected"), [({}, 0.25), ({"end_factor": 0.5, "over_steps": 200}, 0.375)])
+    def test_of_a_run(self, schedule, expected):
+        options = RunOptions.model_validate(
+            {
+                "total_steps": 200,
+                "replay": {"warmup_steps": 0},
+                "network": {"torso": {"hidden": [4]}},
+                "learning": {"optimizer": {"lr": 0.5}, "lr_schedule": schedule},
+            }
+        )
+        environments = make_environments(options)
+        subject = make_training(options, resolve_hardware(options), environments).learner
+        environments.close()
+        observation = torch.zeros(2, 1, 4)
+        subject.update(batch(observation, [0, 1], [1.0, 1.0], [0.9, 0.9], observation), step=100)
+        assert rate(subject) == pytest.approx(expected)
+
+
+SETUPS = {
+    "adam, copies by updates": (AdamOptions(lr=0.01), PeriodicOptions(every_updates=3)),
+    "rmsprop inside the root, copies by steps": (RMSPropOptions(lr=0.01), PeriodicOptions(every_steps=30)),
+    "torch's rmsprop, polyak": (RMSPropOptions(lr=0.01, eps_inside_sqrt=False), PolyakOptions(tau=0.1)),
+}
+
+
+@pytest.mark.parametrize(("optimizer", "target"), SETUPS.values(), ids=SETUPS)
+class TestState:
+    def make(self, optimizer, target, seed):
+        factor = LinearSchedule(1.0, 0.0, 0, 400)
+        return learner(optimizer, target, DoubleOptions(), seed=seed, max_grad_norm=0.3, rate_factor=factor)
+
+    def train(self, subject, numbers):
+        return [subject.update(random_batch(number), step=10 * number) for number in numbers]
+
+    def outcome(self, subject, numbers):
+        priorities = self.train(subject, numbers)
+        return [*priorities, *weights(subject.online), *weights(subject.target)]
+
+    def test_a_restored_learner_continues_with_the_same_bits(self, optimizer, target):
+        subject = self.make(optimizer, target, seed=0)
+        self.train(subject, range(5))
+        restored = self.make(optimizer, target, seed=1)
+        self.train(restored, range(2))  # whatever it did before is gone
+        restored.load_state_dict(reloaded(subject.state_dict()))
+        assert_same_bits(self.outcome(subject, range(5, 20)), self.outcome(restored, range(5, 20)))
+        assert subject.updates == restored.updates == 20
+        assert subject.report() == restored.report()
+
+    def test_a_state_does_not_follow_its_learner(self, optimizer, target):
+        subject = self.make(optimizer, target, seed=0)
+        self.train(subject, range(5))
+        state = subject.state_dict()
+        expected = self.outcome(subject, range(5, 10))
+        subject.load_state_dict(state)
+        assert_same_bits(self.outcome(subject, range(5, 10)), expected)
+        subject.load_state_dict(state)  # nor does it follow a learner that took it over
+        assert_same_bits(self.outcome(subject, range(5, 10)), expected)
+
+
+@pytest.mark.cuda
+def test_an_update_on_a_gpu_is_near_that_on_a_cpu():
+    ours = learner(AdamOptions(lr=0.01), NEVER, DoubleOptions())
+    theirs = learner(AdamOptions(lr=0.01), NEVER, DoubleOptions(), online=mlp_network().cuda())
+    theirs.target.cuda()
+    b = random_batch(0)
+    on_gpu = type(b)(*(x.cuda() if isinstance(x, torch.Tensor) else x for x in map(b.__getattribute__, b.__slots__)))
+    torch.testing.assert_close(theirs.update(on_gpu, 0).cpu(), ours.update(b, 0), rtol=1e-4, atol=1e-5)
+    for a, c in zip(ours.online.parameters(), theirs.online.parameters(), strict=True):
+        torch.testing.assert_close(a, c.cpu(), rtol=1e-3, atol=1e-4)

@@ -1,0 +1,122 @@
+"""Optimisers against closed forms and a loop in plain Python (traps 14 and 31)."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from dqn_cli.agent.optimizers import AdamOptions, RMSPropInsideRoot, RMSPropOptions
+from dqn_cli.build import OPTIMIZERS
+from dqn_cli.core.kinds import make
+from tests.core.saving import reloaded
+
+GRADIENTS = [[0.5, -2.0, 1e-3], [-0.25, -1.0, 2e-3], [4.0, 0.0, -5e-3]]
+START = [1.0, -1.0, 0.0]
+
+
+def steps(optimizer, parameter, gradients):
+    for gradient in gradients:
+        parameter.grad = torch.tensor(gradient, dtype=parameter.dtype)
+        optimizer.step()
+    return parameter.detach()
+
+
+def optimized(options, gradients, dtype=torch.float64):
+    parameter = torch.nn.Parameter(torch.tensor(START, dtype=dtype))
+    return steps(make(OPTIMIZERS, options, [parameter]), parameter, gradients).tolist()
+
+
+def rmsprop_by_hand(o, gradients):
+    parameters, square, mean = list(START), [0.0] * 3, [0.0] * 3
+    for gradient in gradients:
+        for i, g in enumerate(gradient):
+            square[i] = o.decay * square[i] + (1 - o.decay) * g * g
+            mean[i] = o.decay * mean[i] + (1 - o.decay) * g
+            variance = square[i] - mean[i] ** 2 if o.centered else square[i]
+            root = math.sqrt(variance + o.eps) if o.eps_inside_sqrt else math.sqrt(variance) + o.eps
+            parameters[i] -= o.lr * g / root
+    return parameters
+
+
+class TestRMSProp:
+    @pytest.mark.parametrize("count", [1, 3])
+    @pytest.mark.parametrize("centered", [True, False])
+    @pytest.mark.parametrize("inside", [True, False])
+    @pytest.mark.parametrize("eps", [1e-2, 1e-6])
+    def test_both_forms_of_eps(self, count, centered, inside, eps):
+        options = RMSPropOptions(lr=0.1, decay=0.9, centered=centered, eps=eps, eps_inside_sqrt=inside)
+        gradients = GRADIENTS[:count]
+        assert optimized(options, gradients) == pytest.approx(rmsprop_by_hand(options, gradients), rel=1e-9, abs=1e-12)
+
+    def test_one_centred_step_in_closed_form(self):
+        moved = optimized(RMSPropOptions(lr=0.1, decay=0.95, centered=True, eps=0.01), [[2.0, 2.0, 2.0]])
+        root = math.sqrt(0.05 * 4.0 - (0.05 * 2.0) ** 2 + 0.01)
+        assert moved == pytest.approx([start - 0.1 * 2.0 / root for start in START], rel=1e-12)
+
+    def test_the_forms_differ(self):
+        inside, outside = (
+            optimized(RMSPropOptions(eps=1e-2, eps_inside_sqrt=flag), GRADIENTS[:1]) for flag in (True, False)
+        )
+        assert all(abs(a - b) > 1e-5 for a, b in zip(inside, outside, strict=True))
+
+    def test_a_gradient_that_never_varies_stays_finite(self):
+        # v - m^2 is rounding noise then, which outweighs a small eps.
+        parameter = torch.nn.Parameter(torch.zeros(200))
+        optimizer = RMSPropInsideRoot([parameter], 1e-3, 0.95, 9.765625e-6, True)
+        parameter.grad = torch.logspace(-3, 5, 200)
+        for _ in range(400):
+            optimizer.step()
+        assert torch.isfinite(parameter).all()
+
+    def test_parameters_without_gradient_stay(self):
+        used, unused = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.ones(1))
+        optimizer = RMSPropInsideRoot([used, unused], 0.1, 0.9, 0.01, True)
+        optimizer.step()
+        used.grad = torch.ones(1)
+        optimizer.step()
+        assert used.item() < 0.0
+        assert unused.item() == 1.0
+
+    def test_a_closure_is_refused(self):
+        with pytest.raises(ValueError, match="closure"):
+            RMSPropInsideRoot([torch.nn.Parameter(torch.zeros(1))], 0.1, 0.9, 0.01, True).step(lambda: 0.0)
+
+
+class TestAdam:
+    def test_options_reach_torch(self):
+        optimizer = make(OPTIMIZERS, AdamOptions(lr=0.25, eps=0.5), [torch.nn.Parameter(torch.zeros(1))])
+        assert type(optimizer) is torch.optim.Adam
+        (group,) = optimizer.param_groups
+        assert (group["lr"], group["eps"], group["betas"], group["weight_decay"]) == (0.25, 0.5, (0.9, 0.999), 0)
+
+    def test_one_step_in_closed_form(self):
+        # Bias correction makes the first moments g and g^2: a step of lr g / (|g| + eps).
+        moved = optimized(AdamOptions(lr=0.25, eps=0.5), GRADIENTS[:1])
+        expected = [start - 0.25 * g / (abs(g) + 0.5) for start, g in zip(START, GRADIENTS[0], strict=True)]
+        assert moved == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lr": 0.0}, {"lr": -1.0}, {"eps": 0.0}, {"decay": 1.5}, {"momentum": 0.9}, {"centered": 1}]
+)
+def test_wrong_options_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        RMSPropOptions.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [AdamOptions(), RMSPropOptions(), RMSPropOptions(centered=False), RMSPropOptions(eps_inside_sqrt=False)],
+    ids=["adam", "inside-centred", "inside-plain", "outside"],
+)
+def test_a_restored_optimizer_takes_the_same_steps(options):
+    parameter = torch.nn.Parameter(torch.tensor(START))
+    optimizer = make(OPTIMIZERS, options, [parameter])
+    steps(optimizer, parameter, GRADIENTS)
+    twin = torch.nn.Parameter(parameter.detach().clone())
+    restored = make(OPTIMIZERS, options, [twin])
+    restored.load_state_dict(reloaded(optimizer.state_dict()))
+    assert torch.equal(steps(optimizer, parameter, GRADIENTS), steps(restored, twin, GRADIENTS))

@@ -1,0 +1,101 @@
+"""Networks small enough to compute by hand, and the batches for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dqn_cli.agent.learner import Learner
+from dqn_cli.agent.objective import TemporalDifference
+from dqn_cli.agent.targets import copy_parameters
+from dqn_cli.build import BOOTSTRAPS, OPTIMIZERS, TARGETS
+from dqn_cli.core.kinds import make
+from dqn_cli.core.options import Options
+from dqn_cli.core.rng import torch_stream
+from dqn_cli.core.types import Batch
+from dqn_cli.networks.heads import PlainStream, ScalarHead
+from dqn_cli.networks.layers import linear_factory
+from dqn_cli.networks.outputs import ScalarOutput
+from dqn_cli.networks.qnetwork import QNetwork
+from dqn_cli.networks.torsos import Mlp
+from dqn_cli.rules.td import huber
+
+ACTIONS = 3
+WIDTH = 4
+
+
+class TableNetwork(nn.Module):
+    """Action values from a table: observation ``[B, 1]`` is the row, ``rows [rows, A]`` the weights."""
+
+    def __init__(self, rows: list[list[float]]) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.tensor(rows))
+
+    def forward(self, observation: Tensor) -> ScalarOutput:
+        return ScalarOutput(self.rows[observation[:, 0].to(torch.int64)])
+
+
+def table(rows: list[list[float]]) -> Any:
+    """A table where a Q-network is expected."""
+    return TableNetwork(rows)
+
+
+def mlp_network(seed: int = 0) -> QNetwork:
+    """A network of one hidden layer for observations ``[B, 1, WIDTH]``."""
+    linear = linear_factory(torch_stream(seed, "network"))
+    torso = Mlp((1, WIDTH), (8,), linear)
+    return QNetwork(torso, ScalarHead(PlainStream(torso.features, ACTIONS, 1, (), linear)), 1.0)
+
+
+def batch(
+    observation: Any,
+    action: list[int],
+    reward: list[float],
+    discount: list[float],
+    next_observation: Any,
+    weight: list[float] | None = None,
+) -> Batch:
+    return Batch(
+        torch.as_tensor(observation, dtype=torch.float32),
+        torch.tensor(action),
+        torch.tensor(reward),
+        torch.tensor(discount),
+        torch.as_tensor(next_observation, dtype=torch.float32),
+        torch.ones(len(action)) if weight is None else torch.tensor(weight),
+        np.arange(len(action)),
+    )
+
+
+def random_batch(seed: int, size: int = 16) -> Batch:
+    generator = torch_stream(seed, "batch")
+    return Batch(
+        torch.randn(size, 1, WIDTH, generator=generator),
+        torch.randint(ACTIONS, (size,), generator=generator),
+        torch.randn(size, generator=generator),
+        torch.rand(size, generator=generator),
+        torch.randn(size, 1, WIDTH, generator=generator),
+        torch.rand(size, generator=generator),
+        np.arange(size),
+    )
+
+
+def learner(
+    optimizer: Options, target: Options, bootstrap: Options, seed: int = 0, online: Any = None, **kwargs: Any
+) -> Learner:
+    """A learner whose target network begins as a copy of its online network."""
+    online = mlp_network(seed) if online is None else online
+    slow: Any = mlp_network(seed) if isinstance(online, QNetwork) else TableNetwork(online.rows.tolist())
+    copy_parameters(online, slow)
+    return Learner(
+        online,
+        slow,
+        make(OPTIMIZERS, optimizer, list(online.parameters())),
+        make(BOOTSTRAPS, bootstrap),
+        kwargs.pop("objective", TemporalDifference(huber)),
+        make(TARGETS, target),
+        kwargs.pop("max_grad_norm", None),
+        **kwargs,
+    )
