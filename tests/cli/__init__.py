@@ -1,0 +1,1 @@
+"""Tests of dqn_cli.cli."""
