@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import shlex
 import shutil
 import subprocess
@@ -23,18 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from dqn_cli.core.machine import describe_machine
+
 HERE = Path(__file__).resolve().parent
 DQN = shutil.which("dqn", path=str(Path(sys.executable).parent)) or "dqn"
-
-
-def machine() -> dict[str, Any]:
-    """Returns what a reader needs to know of the machine."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.partition(":")[2] for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].strip() if names else model
-    return {"cpu": model, "cores": os.cpu_count(), "python": platform.python_version()}
 
 
 def returns_of_training(run_dir: Path) -> list[list[float]]:
@@ -68,7 +58,7 @@ def train_and_score(preset: str, seed: int, overrides: list[str], episodes: int,
             [line["step"], line["return_mean"]] for line in map(json.loads, evaluations.read_text().splitlines())
         ],
         "training_returns": returns_of_training(run_dir),
-        "machine": machine(),
+        "machine": describe_machine(),
     }
     if keep is None:
         shutil.rmtree(folder)

@@ -1,6 +1,7 @@
 """Steps a second on Pong, ours against stable-baselines3's DQN at the same settings, in alternation.
 
-    python3 -m venv /tmp/peers && /tmp/peers/bin/pip install torch==2.13.0 stable-baselines3 ale-py opencv-python-headless
+    python3 -m venv /tmp/peers
+    /tmp/peers/bin/pip install torch==2.13.0 stable-baselines3 ale-py opencv-python-headless
     python benchmarks/pong_speed.py --peer-python /tmp/peers/bin/python
 
 Both train the NatureCNN on 84x84 Pong with batches of 32 and one update in 4 agent steps, eight environments, Adam,
@@ -17,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from learning import machine
+from dqn_cli.core.machine import describe_machine
 
 HERE = Path(__file__).resolve().parent
 OVERRIDES = (
@@ -69,7 +70,9 @@ def main() -> None:
     if ratios:
         print(f"ratio: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}")
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps({"steps": arguments.steps, "pairs": rows, "machine": machine()}) + "\n")
+        arguments.out.write_text(
+            json.dumps({"steps": arguments.steps, "pairs": rows, "machine": describe_machine()}) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -46,12 +46,11 @@ def scores_table(runs: list[dict[str, Any]]) -> str:
         )
     means = [run["score"]["return_mean"] for run in runs]
     passed = sum(mean >= BARS[runs[0]["preset"]] for mean in means)
-    protocol = runs[0]["protocol"]
-    jobs = runs[0]["jobs"]
+    protocol, jobs = runs[0]["protocol"], runs[0]["jobs"]
     rows.append(
-        f"\nMedian {statistics.median(means):.2f}, {min(means):.2f} to {max(means):.2f}; {passed} of {len(means)} seeds "
-        f"at or above {BARS[runs[0]['preset']]:g}. {protocol['episodes']} episodes that training never saw, epsilon "
-        f"{protocol['epsilon']:g}. " + (f"{jobs} seeds trained at once, a thread each." if jobs > 1 else "")
+        f"\nMedian {statistics.median(means):.2f}, {min(means):.2f} to {max(means):.2f}; {passed} of {len(means)} "
+        f"seeds at or above {BARS[runs[0]['preset']]:g}. {protocol['episodes']} episodes that training never saw, "
+        f"epsilon {protocol['epsilon']:g}. " + (f"{jobs} seeds trained at once, a thread each." if jobs > 1 else "")
     )
     return "\n".join(rows)
 
@@ -60,7 +59,8 @@ def pong_table(runs: list[dict[str, Any]]) -> str:
     """Returns the table of the Pong runs: the mean of the last games, and when it first passed the bar."""
     bar = BARS["atari/pong-cpu"]
     rows = [
-        f"| seed | mean of the last {WINDOW} games | first above {bar:g} | evaluation, 100 games | wall time | command |",
+        f"| seed | mean of the last {WINDOW} games | first above {bar:g} | evaluation, 100 games | wall time "
+        "| command |",
         "|---|---|---|---|---|---|",
     ]
     for run in runs:
@@ -107,7 +107,9 @@ def draw_pong(runs: list[dict[str, Any]], path: Path) -> None:
 
 def draw_evaluations(presets: dict[str, list[dict[str, Any]]], path: Path) -> None:
     """Draws the evaluations while training, a panel a preset."""
-    figure, panels = plt.subplots(1, len(presets), figsize=(3.6 * len(presets), 3.2), layout="constrained", squeeze=False)
+    figure, panels = plt.subplots(
+        1, len(presets), figsize=(3.6 * len(presets), 3.2), layout="constrained", squeeze=False
+    )
     for axes, (preset, runs) in zip(panels[0], presets.items(), strict=True):
         for run in runs:
             steps, means = zip(*run["evaluations"], strict=True)

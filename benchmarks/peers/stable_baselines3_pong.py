@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecFrameStack
 WARMUP_STEPS = 1_000
 
 
-class Clock(BaseCallback):
+class Clock(BaseCallback):  # type: ignore[misc, unused-ignore]
     """Notes when learning begins."""
 
     started = 0.0
