@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,36 +32,34 @@ def returns_of_training(run_dir: Path) -> list[list[float]]:
     return [[e["step"], e["episode_return"]] for e in map(json.loads, lines)]
 
 
-def train_and_score(preset: str, seed: int, overrides: list[str], episodes: int, keep: Path | None) -> dict[str, Any]:
-    """Trains one seed and returns its record."""
-    folder = Path(tempfile.mkdtemp(prefix="dqn-learning-")) if keep is None else keep
+def train(preset: str, seed: int, overrides: list[str], folder: Path) -> Path:
+    """Trains one seed and returns its run folder."""
     run_dir = folder / f"{preset.replace('/', '-')}-s{seed}"
-    command = ["dqn", "train", preset, f"seed={seed}", *overrides]
-    started = time.monotonic()
-    subprocess.run([DQN, *command[1:], "--run-dir", str(run_dir), "--quiet"], check=True, stdout=subprocess.DEVNULL)
-    wall_seconds = time.monotonic() - started
+    command = [DQN, "train", preset, f"seed={seed}", *overrides, "--run-dir", str(run_dir), "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return run_dir
+
+
+def score(run_dir: Path, preset: str, seed: int, overrides: list[str], episodes: int) -> dict[str, Any]:
+    """Returns the record of a finished run."""
     scored = subprocess.run(
         [DQN, "eval", str(run_dir), "--episodes", str(episodes), "--json"], check=True, capture_output=True, text=True
     )
-    score = json.loads(scored.stdout)
-    evaluations = run_dir / "evaluations.jsonl"
-    record = {
+    result = json.loads(scored.stdout)
+    evaluations = [json.loads(line) for line in (run_dir / "evaluations.jsonl").read_text().splitlines()]
+    last = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
+    return {
         "preset": preset,
         "seed": seed,
-        "command": shlex.join(command),
-        "wall_seconds": round(wall_seconds, 1),
-        "steps": score["checkpoint_step"],
-        "score": {name: score[name] for name in ("episodes", "return_mean", "return_std", "return_ci95", "return_iqm")},
-        "protocol": score["protocol"],
-        "evaluations": [
-            [line["step"], line["return_mean"]] for line in map(json.loads, evaluations.read_text().splitlines())
-        ],
+        "command": shlex.join(["dqn", "train", preset, f"seed={seed}", *overrides]),
+        "wall_seconds": last["wall_seconds"],
+        "steps": result["checkpoint_step"],
+        "score": {name: result[name] for name in ("return_mean", "return_std", "return_ci95", "return_iqm")},
+        "protocol": result["protocol"],
+        "evaluations": [[line["step"], line["return_mean"]] for line in evaluations],
         "training_returns": returns_of_training(run_dir),
         "machine": describe_machine(),
     }
-    if keep is None:
-        shutil.rmtree(folder)
-    return record
 
 
 def main() -> None:
@@ -74,19 +71,24 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=100, help="episodes of the final evaluation")
     parser.add_argument("--jobs", type=int, default=1, help="seeds that train at once; above 1, wall times mean less")
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
+    parser.add_argument("--finished", action="store_true", help="score the run folders in --keep, without training")
     parser.add_argument("--out", type=Path, default=HERE / "data" / "learning")
     arguments = parser.parse_args()
 
-    def one(seed: int) -> None:
-        record = train_and_score(arguments.preset, seed, arguments.overrides, arguments.episodes, arguments.keep)
-        record["jobs"] = arguments.jobs
+    def one(seed: int, folder: Path) -> None:
+        preset, overrides = arguments.preset, arguments.overrides
+        run_dir = folder / f"{preset.replace('/', '-')}-s{seed}"
+        if not arguments.finished:
+            run_dir = train(preset, seed, overrides, folder)
+        record = score(run_dir, preset, seed, overrides, arguments.episodes) | {"jobs": arguments.jobs}
         arguments.out.mkdir(parents=True, exist_ok=True)
-        path = arguments.out / f"{arguments.preset.replace('/', '-')}-s{seed}.json"
-        path.write_text(json.dumps(record) + "\n")
-        print(f"{arguments.preset} seed {seed}: {record['score']['return_mean']:.2f} in {record['wall_seconds']:.0f} s")
+        (arguments.out / f"{run_dir.name}.json").write_text(json.dumps(record) + "\n")
+        print(
+            f"{preset} seed {seed}: {record['score']['return_mean']:.2f} in {record['wall_seconds']:.0f} s", flush=True
+        )
 
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        list(pool.map(one, arguments.seeds))
+    with tempfile.TemporaryDirectory(prefix="dqn-learning-") as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
+        list(pool.map(lambda seed: one(seed, arguments.keep or Path(scratch)), arguments.seeds))
 
 
 if __name__ == "__main__":

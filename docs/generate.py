@@ -31,9 +31,7 @@ class GenerateError(Exception):
     """The page cannot be generated; the message says where and what to do."""
 
 
-def command_pages(
-    command: Command, name: str, parent: typer.Context | None = None
-) -> Iterator[tuple[str, str]]:
+def command_pages(command: Command, name: str, parent: typer.Context | None = None) -> Iterator[tuple[str, str]]:
     """Yields ``(command path, help)`` for a command and all its visible subcommands, in help order.
 
     Args:
@@ -96,16 +94,12 @@ def fill(page: str, sections: Mapping[str, str]) -> str:
     found = [match["name"] for match in _START.finditer(page)]
     for name in sections:
         if found.count(name) != 1:
-            raise GenerateError(
-                f"marker '<!-- generated: {name} -->' occurs {found.count(name)} times; it must once"
-            )
+            raise GenerateError(f"marker '<!-- generated: {name} -->' occurs {found.count(name)} times; it must once")
     filled, position = [], 0
     for match in _START.finditer(page):
         name = match["name"]
         if name not in sections:
-            raise GenerateError(
-                f"marker '<!-- generated: {name} -->' is unknown; use one of {sorted(sections)}"
-            )
+            raise GenerateError(f"marker '<!-- generated: {name} -->' is unknown; use one of {sorted(sections)}")
         end = page.find(f"\n{END}", match.end())
         following = _START.search(page, match.end())
         if end == -1 or (following is not None and following.start() < end):
@@ -139,9 +133,7 @@ def main(arguments: Sequence[str] | None = None, app: typer.Typer | None = None)
         app: The application to document; that of ``dqn`` where None.
     """
     parser = argparse.ArgumentParser(description="Write the generated parts of README.md.")
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing, fail if the page is out of date"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing, fail if the page is out of date")
     parser.add_argument("--page", type=Path, default=ROOT / "README.md", help="page with the markers")
     parser.add_argument("--configs", type=Path, default=ROOT / "configs", help="folder of the presets")
     options = parser.parse_args(arguments)

@@ -37,9 +37,7 @@ TORSOS: Table = {
     "mlp": Kind(MlpOptions, lambda o, shape, linear, _: Mlp(shape, o.hidden, linear)),
     "cnn": Kind(
         CnnOptions,
-        lambda o, shape, linear, generator: Cnn(
-            shape, o.channels, o.kernels, o.strides, o.hidden, linear, generator
-        ),
+        lambda o, shape, linear, generator: Cnn(shape, o.channels, o.kernels, o.strides, o.hidden, linear, generator),
     ),
 }
 

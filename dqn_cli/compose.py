@@ -196,9 +196,7 @@ def _replay(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> R
     return Replay(
         DenseHostFrames(frames, observation.shape, np.dtype(observation.dtype)),
         ItemTable(replay.capacity, observation.stack),
-        NStepWriter(
-            spec.num_envs, observation.stack, replay.n_step, options.learning.gamma, replay.reward_clip
-        ),
+        NStepWriter(spec.num_envs, observation.stack, replay.n_step, options.learning.gamma, replay.reward_clip),
         make(SAMPLERS, replay.sampler, stream(options.seed, "replay")),
         hardware.device,
         history,

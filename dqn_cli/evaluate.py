@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+import torch
+
 from dqn_cli.agent.actor import greedy_actions
 from dqn_cli.compose import environment_spec, make_environments, make_network
 from dqn_cli.config.problems import validate
@@ -158,8 +160,8 @@ def load_weights(network: QNetwork, checkpoint: Checkpoint, whose: str) -> None:
     Raises:
         UsageError: They are of a network of other sizes; ``whose`` says which was expected.
     """
-    expected = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
-    found = {name: list(getattr(tensor, "shape", ())) for name, tensor in checkpoint.weights.items()}
+    expected = {name: _form(tensor) for name, tensor in network.state_dict().items()}
+    found = {name: _form(tensor) for name, tensor in checkpoint.weights.items()}
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):
             raise UsageError(
@@ -167,6 +169,13 @@ def load_weights(network: QNetwork, checkpoint: Checkpoint, whose: str) -> None:
                 f"{found.get(name, 'missing')} in the file, {expected.get(name, 'absent')} in the network"
             )
     network.load_state_dict(checkpoint.weights)
+
+
+def _form(tensor: torch.Tensor) -> str:
+    """Returns what must be equal for one tensor to be copied into another, for people."""
+    kind = "" if tensor.layout is torch.strided and not tensor.is_meta else " without values"
+    dtype = "" if tensor.dtype is torch.float32 else f" {tensor.dtype}"
+    return f"{list(tensor.shape)}{dtype}{kind}"
 
 
 def final_evaluation(

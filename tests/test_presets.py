@@ -56,9 +56,17 @@ def test_nature_is_the_papers():
     assert optimizer.eps_inside_sqrt
     assert (learning.batch_size, learning.gamma, learning.max_grad_norm) == (32, 0.99, None)
     assert (learning.update_every_steps, learning.updates, learning.target.every_steps) == (4, 1, 10_000)
-    assert (options.replay.capacity, options.replay.warmup_steps, options.replay.reward_clip) == (1_000_000, 50_000, 1.0)
+    assert (options.replay.capacity, options.replay.warmup_steps, options.replay.reward_clip) == (
+        1_000_000,
+        50_000,
+        1.0,
+    )
     assert (options.env.sticky, options.env.fire_on_reset, options.env.terminal_on_life_loss) == (0.0, False, True)
-    assert (options.exploration.start, options.exploration.end, options.exploration.decay_steps) == (1.0, 0.1, 1_000_000)
+    assert (options.exploration.start, options.exploration.end, options.exploration.decay_steps) == (
+        1.0,
+        0.1,
+        1_000_000,
+    )
     assert options.evaluation.epsilon == 0.05
     assert options.env.noop_max == 30
 

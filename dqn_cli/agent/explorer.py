@@ -44,9 +44,7 @@ class EpsilonGreedyOptions(Options):
         None, description="Agent step at which the decay begins; null: replay.warmup_steps."
     )
     decay_steps: Count = Field(10_000, description="Agent steps that the decay takes.")
-    off_after_steps: Count | None = Field(
-        None, description="Agent step from which epsilon is 0; null: never."
-    )
+    off_after_steps: Count | None = Field(None, description="Agent step from which epsilon is 0; null: never.")
 
 
 class EpsilonGreedy:

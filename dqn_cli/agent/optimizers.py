@@ -54,9 +54,7 @@ class RMSPropInsideRoot(torch.optim.Optimizer):
         centered: Whether the mean is subtracted.
     """
 
-    def __init__(
-        self, parameters: Iterable[Tensor], lr: float, decay: float, eps: float, centered: bool
-    ) -> None:
+    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float, eps: float, centered: bool) -> None:
         super().__init__(parameters, {"lr": lr, "decay": decay, "eps": eps, "centered": centered})
 
     @torch.no_grad()

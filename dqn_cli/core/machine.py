@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 from pathlib import Path
 
@@ -94,3 +95,14 @@ def _process_limit() -> int | None:
     except (OSError, ValueError):
         used = 0
     return max(0, soft - used)
+
+
+def describe_machine() -> dict[str, str | int]:
+    """Returns what a reader of a measurement needs to know: processor, cores, Python."""
+    model = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {"cpu": names[0] if names else model, "cores": available_cores(), "python": platform.python_version()}

@@ -31,9 +31,7 @@ def linear_factory(generator: torch.Generator) -> LinearFactory:
     return linear
 
 
-def convolution(
-    channels: tuple[int, int], kernel: int, stride: int, generator: torch.Generator
-) -> nn.Conv2d:
+def convolution(channels: tuple[int, int], kernel: int, stride: int, generator: torch.Generator) -> nn.Conv2d:
     """Returns a square convolution without padding from ``channels[0]`` to ``channels[1]``."""
     layer: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
         nn.Conv2d, channels[0], channels[1], kernel_size=kernel, stride=stride

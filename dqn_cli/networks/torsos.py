@@ -85,8 +85,7 @@ class Cnn(nn.Module):
         super().__init__()
         if len(shape) not in (3, 4):
             raise UsageError(
-                f"network.torso: cnn needs frames of shape [H, W] or [C, H, W], got {list(shape[1:])}; "
-                "use `kind: mlp`"
+                f"network.torso: cnn needs frames of shape [H, W] or [C, H, W], got {list(shape[1:])}; use `kind: mlp`"
             )
         height, width = shape[-2:]
         inputs = int(torch.Size(shape[:-2]).numel())

@@ -30,9 +30,7 @@ class NStepWriter:
         reward_clip: Each reward is clipped to [-reward_clip, reward_clip] before it is summed; None for no clipping.
     """
 
-    def __init__(
-        self, num_envs: int, stack: int, n_step: int, gamma: float, reward_clip: float | None = None
-    ) -> None:
+    def __init__(self, num_envs: int, stack: int, n_step: int, gamma: float, reward_clip: float | None = None) -> None:
         self._num_envs, self._n_step, self._reward_clip = num_envs, n_step, reward_clip
         self._powers = gamma ** np.arange(n_step + 1, dtype=np.float64)  # [n + 1]
         self._columns = np.arange(n_step)

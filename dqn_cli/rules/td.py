@@ -37,7 +37,5 @@ def squared(error: Tensor) -> Tensor:
 def select_action(values: Tensor, action: Tensor) -> Tensor:
     """Returns ``values[b, action[b]]`` as ``[B]`` for values ``[B, A]`` and actions ``[B]``."""
     if values.ndim != 2 or action.shape != values.shape[:1]:
-        raise ValueError(
-            f"expected values [B, A] and action [B], got {tuple(values.shape)} and {tuple(action.shape)}"
-        )
+        raise ValueError(f"expected values [B, A] and action [B], got {tuple(values.shape)} and {tuple(action.shape)}")
     return torch.gather(values, 1, action.unsqueeze(1)).squeeze(1)

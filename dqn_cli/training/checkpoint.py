@@ -60,12 +60,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     file = _find(path)
     content = _load(file)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or str(content.get("format")) != FORMAT:
         raise UsageError(f"{file} is not a checkpoint of dqn: it was written by another program")
     schema = content.get("schema")
+    if type(schema) is not int:
+        raise UsageError(f"{file} is damaged: its 'schema' is not a number; use another checkpoint")
     if schema != SCHEMA:
         raise UsageError(
-            f"{file} has checkpoint schema {schema!r:.20}, this version of dqn reads {SCHEMA}; "
+            f"{file} has checkpoint schema {schema}, this version of dqn reads {SCHEMA}; "
             "use the version that wrote it"
         )
     for key, is_right, what in _CONTENT:
@@ -191,7 +193,7 @@ class CheckpointWriter:
         return path
 
     def _content(self, step: int, weights: State) -> State:
-        return {"format": FORMAT, "schema": SCHEMA, "step": step, "weights": weights, **self._describe()}
+        return {"format": FORMAT, "schema": SCHEMA, "step": step, "weights": dict(weights), **self._describe()}
 
     def _forget_old(self, generation: Path, segments: list[str]) -> None:
         self._kept = [entry for entry in self._kept if entry[0] != generation] + [(generation, segments)]

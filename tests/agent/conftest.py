@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -19,8 +17,8 @@ class SgdOptions(Options):
 
 
 @pytest.fixture
-def sgd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Options]:
+def sgd(monkeypatch: pytest.MonkeyPatch) -> Options:
     """Options of plain gradient descent, which the tables of the program do not offer."""
     row = Kind(SgdOptions, lambda _, parameters: torch.optim.SGD(parameters, lr=1.0))
-    monkeypatch.setitem(build.OPTIMIZERS, "sgd", row)  # type: ignore[arg-type]
-    yield SgdOptions()
+    monkeypatch.setitem(build.OPTIMIZERS, "sgd", row)
+    return SgdOptions()

@@ -15,7 +15,7 @@ NETWORK = table([[0.0, 1.0, 2.0], [5.0, 5.0, 1.0], [1.0, 7.0, 7.0], [3.0, 3.0, 3
 ROWS = np.arange(4, dtype=np.float32).reshape(4, 1)
 
 
-def actor(epsilon, seed=0):
+def actor(epsilon: float, seed: int = 0) -> Actor:
     return Actor(NETWORK, EpsilonGreedy(4, 3, lambda _: epsilon, stream(seed, "exploration")), CPU)
 
 

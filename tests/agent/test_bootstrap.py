@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dqn_cli.agent.bootstrap import double_bootstrap, greedy_bootstrap
+from dqn_cli.core.types import Batch
 from tests.agent.toys import batch, table
 
 # The online network prefers action 2 in row 0 and action 0 in row 1; the target network thinks otherwise.
@@ -12,7 +15,7 @@ ONLINE = table([[1.0, 2.0, 3.0], [9.0, 0.0, 0.0]])
 TARGET = table([[10.0, 30.0, 20.0], [5.0, 6.0, 7.0]])
 
 
-def three_transitions():
+def three_transitions() -> Batch:
     return batch(
         observation=[[0], [0], [0]],
         action=[0, 1, 2],
@@ -23,17 +26,18 @@ def three_transitions():
 
 
 def test_greedy_takes_the_best_value_of_the_target_network():
-    backup = greedy_bootstrap(ONLINE, TARGET, three_transitions())
+    backup: Any = greedy_bootstrap(ONLINE, TARGET, three_transitions())
     assert backup.value.tolist() == pytest.approx([1.0 + 0.5 * 30.0, -1.0 + 0.9 * 7.0, 4.0])
 
 
 def test_double_takes_the_target_s_value_of_the_online_network_s_choice():
-    backup = double_bootstrap(ONLINE, TARGET, three_transitions())
+    backup: Any = double_bootstrap(ONLINE, TARGET, three_transitions())
     assert backup.value.tolist() == pytest.approx([1.0 + 0.5 * 20.0, -1.0 + 0.9 * 5.0, 4.0])
 
 
 def test_they_agree_where_the_networks_do():
-    greedy, double = (rule(TARGET, TARGET, three_transitions()) for rule in (greedy_bootstrap, double_bootstrap))
+    greedy: Any = greedy_bootstrap(TARGET, TARGET, three_transitions())
+    double: Any = double_bootstrap(TARGET, TARGET, three_transitions())
     assert greedy.value.tolist() == double.value.tolist()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from dqn_cli.agent.explorer import EpsilonGreedy
 from dqn_cli.compose import make_environments, make_training
 from dqn_cli.core.rng import stream
 from dqn_cli.core.schedules import LinearSchedule
+from dqn_cli.core.types import BoolArray, IntArray
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.schema import RunOptions
 from tests.core.saving import reloaded
@@ -16,11 +19,11 @@ from tests.core.saving import reloaded
 STEPS = 6_000
 
 
-def explorer(schedule, num_envs=4, num_actions=3, seed=0):
+def explorer(schedule, num_envs=4, num_actions=3, seed=0) -> EpsilonGreedy:
     return EpsilonGreedy(num_envs, num_actions, schedule, stream(seed, "exploration"))
 
 
-def explored(subject, steps=range(STEPS)):
+def explored(subject: EpsilonGreedy, steps: Iterable[int] = range(STEPS)) -> tuple[BoolArray, IntArray]:
     drawn = [subject.explore(step) for step in steps]
     return np.array([random for random, _ in drawn]), np.array([actions for _, actions in drawn])
 
@@ -55,7 +58,8 @@ class TestCoins:
 
     def test_types(self):
         random, actions = explorer(lambda _: 0.5).explore(0)
-        assert (random.dtype, actions.dtype) == (np.bool_, np.int64)
+        assert random.dtype == np.bool_
+        assert actions.dtype == np.int64
 
 
 class TestSchedule:
@@ -77,9 +81,9 @@ class TestState:
             assert np.array_equal(ours, theirs)
 
 
-def epsilon_of_run(**exploration):
+def epsilon_of_run(**exploration: object) -> Callable[[int], float]:
     """Epsilon as a function of agent steps in a run with a warm-up of 1,000 steps."""
-    options = RunOptions.model_validate({"exploration": exploration, "network": {"torso": {"hidden": [4]}}})
+    options = RunOptions.model_validate({"device": "cpu", "exploration": exploration})
     environments = make_environments(options)
     epsilon = make_training(options, resolve_hardware(options), environments).actor.explorer.epsilon
     environments.close()

@@ -16,7 +16,7 @@ from dqn_cli.rules.td import huber, squared
 from tests.agent.toys import batch, learner, table
 
 
-def prediction(*values, requires_grad=False):
+def prediction(*values: float, requires_grad: bool = False) -> ScalarPrediction:
     return ScalarPrediction(torch.tensor(values, requires_grad=requires_grad))
 
 
@@ -51,7 +51,7 @@ class TestLosses:
         assert [OBJECTIVES["scalar"][name](*error)[0].item() for name in ("huber", "squared")] == [3.5, 8.0]
 
 
-def step_of_one_weight(sgd, errors, weights=None, loss=huber):
+def step_of_one_weight(sgd, errors, weights=None, loss=huber) -> float:
     """Returns how far one step of plain gradient descent moves the one weight of a network."""
     subject = learner(
         sgd,

@@ -22,17 +22,17 @@ from tests.agent.toys import mlp_network
 from tests.core.saving import reloaded
 
 
-def weight(value):
+def weight(value: float) -> torch.nn.Linear:
     layer = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.constant_(layer.weight, value)
     return layer
 
 
-def value(layer):
+def value(layer: torch.nn.Linear) -> float:
     return layer.weight.item()
 
 
-def set_value(layer, number):
+def set_value(layer: torch.nn.Linear, number: float) -> None:
     with torch.no_grad():
         layer.weight.fill_(number)
 

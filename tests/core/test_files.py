@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import BinaryIO
+
 import pytest
 
 from dqn_cli.core.errors import RunError
 from dqn_cli.core.files import write_durably
 
 
+def writing(content: bytes) -> Callable[[BinaryIO], None]:
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    return write
+
+
 def test_a_new_file_and_its_replacement(tmp_path):
     path = tmp_path / "state.bin"
-    write_durably(path, lambda file: file.write(b"one"))
+    write_durably(path, writing(b"one"))
     assert path.read_bytes() == b"one"
-    write_durably(path, lambda file: file.write(b"two"))
+    write_durably(path, writing(b"two"))
     assert path.read_bytes() == b"two"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -46,4 +56,4 @@ def test_the_file_is_not_visible_before_it_is_whole(tmp_path):
 
 def test_a_folder_that_is_missing(tmp_path):
     with pytest.raises(RunError, match=r"state\.bin"):
-        write_durably(tmp_path / "missing" / "state.bin", lambda file: file.write(b""))
+        write_durably(tmp_path / "missing" / "state.bin", writing(b""))

@@ -29,7 +29,8 @@ SHAPES: Table = {
 
 def drawing(table: Table, shape: Any) -> Any:
     model: Any = create_model("Drawing", __base__=Options, shape=(choice(table), Field(Circle())))
-    return model.model_validate({"shape": shape}).shape
+    drawn: Any = model.model_validate({"shape": shape})
+    return drawn.shape
 
 
 def test_kind_decides():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ MIB = 2**20
 UNLIMITED_V1 = 9223372036854771712
 
 
-def v2(folder, limit, usage, stat=None):
+def v2(folder: Path, limit: object, usage: object, stat: dict[str, int] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "memory.max").write_text(f"{limit}\n")
     (folder / "memory.current").write_text(f"{usage}\n")
@@ -22,7 +23,7 @@ def v2(folder, limit, usage, stat=None):
         (folder / "memory.stat").write_text("".join(f"{name} {value}\n" for name, value in stat.items()))
 
 
-def v1(folder, limit, usage, stat=None):
+def v1(folder: Path, limit: object, usage: object, stat: dict[str, int] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
     (folder / "memory.usage_in_bytes").write_text(f"{usage}\n")

@@ -72,4 +72,4 @@ def test_refused(wrong):
 def test_frozen():
     example = Example()
     with pytest.raises(ValidationError):
-        example.count = 2
+        example.count = 2  # type: ignore[misc]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from dqn_cli.core.stateful import detached
+from dqn_cli.core.stateful import State, detached
 
 
 def test_tensors_are_copied_at_every_depth():
     parameter = torch.nn.Parameter(torch.ones(2))
-    state = {"a": parameter, "b": [torch.zeros(2), {"c": (torch.full((2,), 2.0), 3, "text", None)}]}
+    state: State = {"a": parameter, "b": [torch.zeros(2), {"c": (torch.full((2,), 2.0), 3, "text", None)}]}
     copy = detached(state)
     with torch.no_grad():
         parameter.add_(1.0)
@@ -23,7 +23,7 @@ def test_tensors_are_copied_at_every_depth():
 
 
 def test_containers_are_copied():
-    state = {"a": {"b": 1}, "c": [1, 2]}
+    state: State = {"a": {"b": 1}, "c": [1, 2]}
     copy = detached(state)
     state["a"]["b"] = 2
     state["c"].append(3)

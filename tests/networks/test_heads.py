@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -9,14 +11,14 @@ from dqn_cli.build import HEADS
 from dqn_cli.core.kinds import make
 from dqn_cli.core.rng import torch_stream
 from dqn_cli.networks.heads import DuelingStreams, PlainStream, ScalarOptions
-from dqn_cli.networks.layers import linear_factory
+from dqn_cli.networks.layers import LinearFactory, linear_factory
 
 
-def factory():
+def factory() -> LinearFactory:
     return linear_factory(torch_stream(0, "network"))
 
 
-def features(batch=3, width=5):
+def features(batch=3, width=5) -> torch.Tensor:
     return torch.randn(batch, width, generator=torch_stream(0, "features"))
 
 
@@ -41,14 +43,14 @@ class TestDueling:
 
     @pytest.mark.parametrize("atoms", [1, 4])
     def test_a_constant_in_all_advantages_changes_nothing(self, atoms):
-        streams = DuelingStreams(5, 3, atoms, (), factory())
+        streams: Any = DuelingStreams(5, 3, atoms, (), factory())
         before = streams(features())
         with torch.no_grad():
             streams.advantage.out.bias += 10.0
         torch.testing.assert_close(streams(features()), before, rtol=0, atol=1e-5)
 
     def test_a_constant_in_the_value_moves_all_actions_by_it(self):
-        streams = DuelingStreams(5, 3, 1, (), factory())
+        streams: Any = DuelingStreams(5, 3, 1, (), factory())
         before = streams(features())
         with torch.no_grad():
             streams.value.out.bias += 10.0

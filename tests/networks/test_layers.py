@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from dqn_cli.core.rng import torch_stream
 from dqn_cli.networks.layers import convolution, linear_factory, rectified_stack
 
 
-def linear(inputs, outputs, seed=0):
+def linear(inputs, outputs, seed=0) -> Any:
     return linear_factory(torch_stream(seed, "network"))(inputs, outputs)
 
 
@@ -45,7 +46,7 @@ class TestInitialWeights:
 
 
 def test_layers_of_one_factory_differ():
-    factory = linear_factory(torch_stream(0, "network"))
+    factory: Any = linear_factory(torch_stream(0, "network"))
     assert not torch.equal(factory(4, 4).weight, factory(4, 4).weight)
 
 

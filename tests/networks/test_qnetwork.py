@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -17,7 +19,7 @@ from dqn_cli.networks.torsos import CnnOptions, MlpOptions
 SMALL = CnnOptions(channels=(8, 16), kernels=(4, 3), strides=(2, 1), hidden=(32,))
 
 
-def qnetwork(torso_options, shape, actions=3, scale=1.0 / 255.0, **kwargs):
+def qnetwork(torso_options, shape, actions=3, scale=1.0 / 255.0, **kwargs: Any) -> QNetwork:
     generator = torch_stream(0, "network")
     linear = linear_factory(generator)
     torso = make(TORSOS, torso_options, shape, linear, generator)
@@ -25,7 +27,7 @@ def qnetwork(torso_options, shape, actions=3, scale=1.0 / 255.0, **kwargs):
     return QNetwork(torso, head, scale, **kwargs)
 
 
-def pixels(*shape):
+def pixels(*shape: int) -> torch.Tensor:
     return torch.randint(0, 256, shape, generator=torch_stream(0, "pixels"), dtype=torch.uint8)
 
 

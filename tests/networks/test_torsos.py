@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
@@ -14,7 +16,7 @@ from dqn_cli.networks.layers import linear_factory
 from dqn_cli.networks.torsos import CnnOptions, MlpOptions
 
 
-def torso(options, shape):
+def torso(options, shape) -> Any:
     generator = torch_stream(0, "network")
     return make(TORSOS, options, shape, linear_factory(generator), generator)
 

@@ -20,7 +20,7 @@ def ring(capacity: int) -> DenseHostFrames:
     return DenseHostFrames(capacity, (2,), np.dtype(np.float32))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(capacity=st.integers(1, 12), data=st.data())
 def test_what_lives_is_what_a_dict_remembers(capacity, data):
     frames = ring(capacity)
@@ -65,7 +65,7 @@ def test_the_blank_frame_stays_blank():
         assert frames.gather(np.array([BLANK], np.int32)).tolist() == [[0, 0]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(capacity=st.integers(1, 9), written=st.integers(0, 40), pieces=st.integers(1, 4), data=st.data())
 def test_restored_frames_have_their_numbers_and_ids(capacity, written, pieces, data):
     frames = ring(capacity)

@@ -29,7 +29,7 @@ def assert_says(table: ItemTable, keys: range) -> None:
 appends = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 3), st.integers(0, 4)), max_size=25)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(capacity=st.integers(1, 12), appends=appends)
 def test_keys_count_up_and_the_oldest_leave_first(capacity, appends):
     """Against a list of (key, oldest frame): the newest ``capacity`` stay, unless their frames are gone."""
@@ -61,7 +61,7 @@ def test_an_item_goes_with_its_oldest_frame_and_not_before():
     assert (table.tail, table.head, len(table)) == (3, 3, 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(capacity=st.integers(1, 12), counts=st.lists(st.integers(0, 6), min_size=1, max_size=20), data=st.data())
 def test_restored_items_have_their_keys_and_leave_at_the_same_time(capacity, counts, data):
     """Exported in pieces while they arrive, restored piece by piece: the twin lives and dies as the original."""

@@ -19,7 +19,6 @@ GAMMA = 0.8
 
 
 def trained(config: dict[str, Any]) -> tuple[Training, RunOptions]:
-    torch.set_num_threads(1)
     options = RunOptions.model_validate(config)
     environments = make_environments(options)
     training = make_training(options, CPU, environments)
@@ -96,7 +95,7 @@ def test_cartpole_is_far_better_than_random_after_6000_steps():
             "learning": {
                 "batch_size": 64,
                 "update_every_steps": 128,
-                "updates": 64,
+                "updates": 48,
                 "optimizer": {"kind": "adam", "lr": 2.3e-3},
                 "target": {"kind": "periodic", "every_steps": 10},
             },

@@ -1,0 +1,157 @@
+"""Files that are no checkpoints of ours, each with what must be said of it."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Writer = Callable[[Path, Path], None]
+"""Writes a bad file to the first path; the second is a good checkpoint."""
+
+
+class Hostile:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, victim: Path) -> None:
+        self._victim = victim
+
+    def __reduce__(self) -> Any:
+        return (open, (str(self._victim), "w"))
+
+
+def victim(bad: Path) -> Path:
+    """Returns the file that exists if a hostile one was run."""
+    return bad.with_name("hacked")
+
+
+def changed(**changes: Any) -> Writer:
+    """Returns what writes the good checkpoint with other contents; None takes a key away."""
+
+    def write(bad: Path, good: Path) -> None:
+        content = torch.load(good, weights_only=True) | changes
+        torch.save({key: value for key, value in content.items() if value is not None}, bad)
+
+    return write
+
+
+def _text(bad: Path, good: Path) -> None:
+    bad.write_text("hello\n")
+
+
+def _empty(bad: Path, good: Path) -> None:
+    bad.touch()
+
+
+def _png(bad: Path, good: Path) -> None:
+    bad.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+
+
+def _zip(bad: Path, good: Path) -> None:
+    with zipfile.ZipFile(bad, "w") as archive:
+        archive.writestr("hello.txt", "hello")
+
+
+def _truncated(bad: Path, good: Path) -> None:
+    bad.write_bytes(good.read_bytes()[:-1000])
+
+
+def _half(bad: Path, good: Path) -> None:
+    data = good.read_bytes()
+    bad.write_bytes(data[: len(data) // 2])
+
+
+def _flipped_bit(bad: Path, good: Path) -> None:
+    data = bytearray(good.read_bytes())
+    weights = torch.load(good, weights_only=True)["weights"]
+    raw = next(iter(weights.values())).numpy().tobytes()
+    data[data.index(raw)] ^= 1
+    bad.write_bytes(data)
+
+
+def _state_dict(bad: Path, good: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2).state_dict(), bad)
+
+
+def _tensor(bad: Path, good: Path) -> None:
+    torch.save(torch.zeros(3), bad)
+
+
+def _module(bad: Path, good: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), bad)
+
+
+def _hostile(bad: Path, good: Path) -> None:
+    torch.save({"format": "dqn_cli checkpoint", "schema": 1, "weights": Hostile(victim(bad))}, bad)
+
+
+def _hostile_pickle(bad: Path, good: Path) -> None:
+    bad.write_bytes(pickle.dumps(Hostile(victim(bad))))
+
+
+def _hostile_old_format(bad: Path, good: Path) -> None:
+    torch.save(Hostile(victim(bad)), bad, _use_new_zipfile_serialization=False)
+
+
+_ONE_WEIGHT = {"torso.layers.0.weight": torch.zeros(1)}
+
+BAD: dict[str, tuple[Writer, str]] = {
+    "text": (_text, "truncated or not a checkpoint"),
+    "empty": (_empty, "truncated or not a checkpoint"),
+    "png": (_png, "truncated or not a checkpoint"),
+    "zip": (_zip, "not a checkpoint of dqn"),
+    "truncated": (_truncated, "truncated or not a checkpoint"),
+    "half": (_half, "truncated or not a checkpoint"),
+    "flipped bit": (_flipped_bit, "damaged"),
+    "state dict": (_state_dict, "written by another program"),
+    "tensor": (_tensor, "written by another program"),
+    "module": (_module, "nothing of it was run"),
+    "hostile": (_hostile, "nothing of it was run"),
+    "hostile pickle": (_hostile_pickle, "not a checkpoint of dqn"),
+    "hostile old format": (_hostile_old_format, "not a checkpoint of dqn"),
+    "newer": (changed(schema=2), "schema 2, this version of dqn reads 1"),
+    "odd schema": (changed(schema=torch.zeros(40, 40)), "'schema'"),
+    "odd format": (changed(format=torch.zeros(40, 40)), "written by another program"),
+    "no config": (changed(config=None), "'config'"),
+    "odd config": (changed(config=[1, 2]), "'config'"),
+    "config of numbers": (changed(config={1: 2}), "'config'"),
+    "no step": (changed(step=None), "'step'"),
+    "odd step": (changed(step="many"), "'step'"),
+    "negative step": (changed(step=-1), "'step'"),
+    "odd name": (changed(name=7), "'name'"),
+    "no weights": (changed(weights=None), "'weights'"),
+    "odd weights": (changed(weights={"a": "b"}), "'weights'"),
+    "odd training": (changed(training=[1]), "'training'"),
+}
+"""What cannot be read."""
+
+MISFITS: dict[str, tuple[Writer, str]] = {
+    "wrong config": (changed(config={"total_stepz": 3}), "'total_stepz'"),
+    "no such environment": (changed(config={"env": {"id": "CartPole-v7"}}), "CartPole-v7"),
+    "fewer weights": (changed(weights={}), "missing in the file"),
+    "other weights": (changed(weights=_ONE_WEIGHT), "[1] in the file"),
+    "more weights": (lambda bad, good: _more_weights(bad, good), "absent in the network"),
+    "complex weights": (lambda bad, good: _cast_weights(bad, good, dtype=torch.complex64), "complex64"),
+    "weights without values": (lambda bad, good: _cast_weights(bad, good, device="meta"), "without values"),
+    "sparse weights": (lambda bad, good: _sparse_weights(bad, good), "without values"),
+}
+"""What can be read and is wrong."""
+
+
+def _more_weights(bad: Path, good: Path) -> None:
+    weights = torch.load(good, weights_only=True)["weights"]
+    changed(weights=weights | {"another": torch.zeros(1)})(bad, good)
+
+
+def _cast_weights(bad: Path, good: Path, **cast: Any) -> None:
+    weights = torch.load(good, weights_only=True)["weights"]
+    changed(weights={name: tensor.to(**cast) for name, tensor in weights.items()})(bad, good)
+
+
+def _sparse_weights(bad: Path, good: Path) -> None:
+    weights = torch.load(good, weights_only=True)["weights"]
+    changed(weights={name: tensor.to_sparse() for name, tensor in weights.items()})(bad, good)

@@ -1,0 +1,1 @@
+"""Golden runs: their numbers, and the program that makes them."""

@@ -1,0 +1,142 @@
+"""Golden runs: the numbers of fixed-seed runs of two presets, float32 and one thread, sizes overridden.
+
+``python tests/golden/make.py`` writes them anew, where a change of the numbers is meant; what is not meant is a bug.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dqn_cli.agent.learner import Learner
+from dqn_cli.cli.options import presets_folder
+from dqn_cli.compose import make_environments, make_training
+from dqn_cli.config import load_config
+from dqn_cli.core.machine import cpu_flags
+from dqn_cli.core.types import Batch
+from dqn_cli.evaluate import Evaluator
+from dqn_cli.hardware import resolve_hardware
+from dqn_cli.schema import RunOptions
+
+FOLDER = Path(__file__).parent
+LOSSES = 50
+"""Updates whose losses are kept; up to there no action depends on a network, so that other CPUs come close."""
+
+_SHARED = ("device=cpu", "precision=float32", "threads=1", "memory_format=contiguous")
+RUNS: dict[str, tuple[str, ...]] = {
+    "cartpole": ("cartpole", *_SHARED, "total_steps=2_200", "evaluation.episodes=4"),
+    "pong": (
+        "atari/default",
+        *_SHARED,
+        "total_steps=600",
+        "env.num_envs=2",
+        "env.screen=42",
+        "env.max_episode_frames=600",
+        "network.torso.channels=[8, 16, 16]",
+        "network.torso.kernels=[5, 3, 3]",
+        "network.torso.strides=[2, 2, 1]",
+        "network.head.hidden=[64]",
+        "replay={capacity: 600, warmup_steps: 100}",
+        "learning.optimizer.lr=1e-3",
+        "learning.target={kind: periodic, every_steps: 100}",
+        "exploration={end: 0.1, begin_steps: 320, decay_steps: 200}",
+        "evaluation.episodes=2",
+    ),
+}
+"""Name to a preset and its overrides."""
+
+_FEATURES = {"sse4_1", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "asimd", "sve"}
+
+
+def cpu_class() -> dict[str, Any]:
+    """Returns what must be equal for two machines to be expected to compute the same bits."""
+    facts = dict.fromkeys(("vendor_id", "cpu family", "model", "stepping", "model name", "cache size"), "")
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if facts.get(key.strip()) == "":
+                facts[key.strip()] = value.strip()
+    except OSError:
+        pass
+    return {
+        **facts,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "features": sorted(cpu_flags() & _FEATURES),
+        **{package: version(package) for package in ("torch", "numpy", "gymnasium", "ale-py")},
+    }
+
+
+def golden_run(name: str) -> dict[str, Any]:
+    """Trains as ``RUNS`` says, without a run folder, and returns what is compared."""
+    preset, *overrides = RUNS[name]
+    options = load_config(preset, overrides, RunOptions, presets_folder()).options
+    hardware = resolve_hardware(options)
+    environments = make_environments(options)
+    threads = torch.get_num_threads()
+    hardware.apply()
+    try:
+        training = make_training(options, hardware, environments)
+        losses = _recorded(training.learner)
+        actions = hashlib.sha256()
+        act = training.actor.act
+
+        def recorded_act(observation: Any, step: int) -> Any:
+            chosen = act(observation, step)
+            actions.update(chosen.tobytes())
+            return chosen
+
+        training.actor.act = recorded_act  # type: ignore[method-assign]
+        for _ in training.loop.run():
+            pass
+        evaluation = Evaluator(options, hardware, options.evaluation.episodes, 0.1, 0, "evaluation")
+        played = evaluation.evaluate(training.learner.online)
+    finally:
+        environments.close()
+        torch.set_num_threads(threads)
+    assert played is not None
+    return {
+        "updates": training.learner.updates,
+        "losses": losses[:LOSSES],
+        "actions": actions.hexdigest(),
+        "parameters": _checksum(training.learner),
+        "returns": [episode.score for episode in played.episodes],
+    }
+
+
+def _recorded(learner: Learner) -> list[float]:
+    """Returns a list that gets the loss of each update of ``learner``."""
+    losses: list[float] = []
+    update = learner.update
+
+    def recorded_update(batch: Batch, step: int) -> torch.Tensor:
+        priority = update(batch, step)
+        losses.append(learner.report()["loss"])
+        return priority
+
+    learner.update = recorded_update  # type: ignore[method-assign]
+    return losses
+
+
+def _checksum(learner: Learner) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in learner.online.state_dict().items():
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """Writes the numbers of every run."""
+    for name in RUNS:
+        path = FOLDER / f"{name}.json"
+        content = {"run": list(RUNS[name]), "cpu": cpu_class(), **golden_run(name)}
+        path.write_text(json.dumps(content, indent=1) + "\n")
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""The plan: its figures against counting, and a replay that does not fit."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dqn_cli import plan as plan_module
+from dqn_cli.build import TARGETS
+from dqn_cli.compose import learning_begins, make_environments, make_training
+from dqn_cli.core.errors import UsageError
+from dqn_cli.core.kinds import make
+from dqn_cli.hardware import resolve_hardware
+from dqn_cli.plan import RESERVE_BYTES, Plan, check_memory, make_plan, size
+from dqn_cli.schema import RunOptions
+from dqn_cli.training.pacing import Pacing
+
+SMALL = {"torso": {"hidden": [4]}}
+ATARI = {
+    "env": {"kind": "atari", "num_envs": 2, "screen": 42},
+    "network": {"torso": {"kind": "cnn", "channels": [4], "kernels": [4], "strides": [4], "hidden": [8]}},
+    "replay": {"capacity": 3_000, "warmup_steps": 0, "n_step": 3},
+}
+
+
+def run_options(**sections) -> RunOptions:
+    return RunOptions.model_validate({"device": "cpu", "network": SMALL, **sections})
+
+
+def allocated(owner: object) -> int:
+    """Bytes of the arrays that an object holds."""
+    return sum(value.nbytes for value in vars(owner).values() if isinstance(value, np.ndarray))
+
+
+def test_parameters():
+    layers = ((4, 256), (256, 256), (256, 2))
+    assert make_plan(RunOptions()).parameters == sum(i * o + o for i, o in layers)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"replay": {"capacity": 1_000}},
+        {"replay": {"capacity": 1_001, "warmup_steps": 0, "n_step": 5}, "env": {"num_envs": 7}},
+        ATARI,
+    ],
+    ids=["one step", "several steps", "atari"],
+)
+def test_the_replay_s_memory_is_what_it_allocates(sections):
+    options = run_options(**sections)
+    environments = make_environments(options)
+    replay = make_training(options, resolve_hardware(options), environments).replay
+    environments.close()
+    assert make_plan(options).replay_bytes == allocated(replay.frames) + allocated(replay.items)
+
+
+def simulated(options: Any) -> tuple[int, int | None]:
+    """Counts updates and copies by going through the vector steps of the loop."""
+    num_envs = options.env.num_envs
+    pacing = Pacing(learning_begins(options), options.learning.update_every_steps, options.learning.updates)
+    rule = make(TARGETS, options.learning.target)
+    online, target = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    updates = 0
+    for step in range(0, options.total_steps + num_envs, num_envs):
+        while updates < pacing.updates_until(step):
+            rule.before_update(online, target, step)
+            updates += 1
+            rule.after_update(online, target, updates)
+    return updates, getattr(rule, "copies", None)
+
+
+TARGET_OPTIONS = st.one_of(
+    st.builds(lambda every: {"every_updates": every}, st.integers(1, 40)),
+    st.builds(lambda every: {"every_steps": every}, st.integers(1, 90)),
+    st.just({"kind": "polyak"}),
+)
+
+
+class TestCounts:
+    @settings(max_examples=150)
+    @given(
+        st.integers(101, 500),
+        st.integers(1, 9),
+        st.integers(0, 100),
+        st.integers(1, 3),
+        st.tuples(st.integers(1, 40), st.integers(1, 4)),
+        TARGET_OPTIONS,
+    )
+    def test_updates_and_target_copies_equal_the_simulation(self, total, num_envs, warmup, n_step, pace, target):
+        options = run_options(
+            total_steps=total,
+            env={"num_envs": num_envs},
+            replay={"warmup_steps": warmup, "n_step": n_step},
+            learning={"update_every_steps": pace[0], "updates": pace[1], "target": target},
+        )
+        plan = make_plan(options)
+        assert (plan.updates, plan.target_copies) == simulated(options)
+
+    @pytest.mark.parametrize(
+        ("target", "copies"),
+        [({"every_updates": 250}, 12_250 // 250), ({"every_steps": 1_000}, 50), ({"kind": "polyak"}, None)],
+    )
+    def test_of_the_defaults(self, target, copies):
+        plan = make_plan(run_options(learning={"target": target}))
+        assert (plan.updates, plan.target_copies) == ((50_000 - 1_000) // 4, copies)
+
+    def test_a_copy_before_each_burst_is_one_copy_a_burst(self):
+        plan = make_plan(
+            run_options(learning={"update_every_steps": 256, "updates": 128, "target": {"every_steps": 10}})
+        )
+        assert (plan.updates, plan.target_copies) == (191 * 128, 191)
+
+    def test_total_steps_are_rounded_up_to_whole_vector_steps(self):
+        options = run_options(
+            total_steps=100, env={"num_envs": 8}, replay={"warmup_steps": 0}, learning={"update_every_steps": 1}
+        )
+        assert make_plan(options).updates == 104 - 8
+
+
+class TestMemory:
+    @pytest.fixture
+    def available(self, monkeypatch):
+        def set_available(count):
+            monkeypatch.setattr(plan_module, "available_memory", lambda: count)
+
+        return set_available
+
+    def refusal(self, plan) -> str:
+        with pytest.raises(UsageError) as refused:
+            check_memory(plan)
+        return str(refused.value)
+
+    def test_to_the_byte(self, available):
+        plan = make_plan(run_options())
+        available(plan.replay_bytes + RESERVE_BYTES)
+        check_memory(plan)
+        available(plan.replay_bytes + RESERVE_BYTES - 1)
+        self.refusal(plan)
+
+    def test_unknown_memory_is_not_refused(self, available):
+        available(None)
+        check_memory(make_plan(run_options()))
+
+    @pytest.mark.parametrize(
+        ("sections", "share"),
+        [({"replay": {"capacity": 1_000_000, "warmup_steps": 0}}, share) for share in (0.9, 0.11, 0.009)]
+        + [({"replay": {"capacity": 5_000, "warmup_steps": 0}}, share) for share in (0.9, 0.5, 0.04)]
+        + [(ATARI, 0.3)],
+    )
+    def test_the_capacity_that_it_names_fits(self, available, sections, share):
+        options = run_options(**{"learning": {"batch_size": 8}, **sections})
+        plan = make_plan(options)
+        room = int(share * plan.replay_bytes)
+        available(RESERVE_BYTES + room)
+        text = self.refusal(plan)
+        assert f"replay.capacity {options.replay.capacity:,} needs {size(plan.replay_bytes)}" in text
+        assert f"{size(room)} of memory are free" in text
+        found = re.search(r"replay\.capacity=(\d+) fits", text)
+        assert found is not None
+
+        def with_capacity(capacity: int) -> Plan:
+            replay = options.replay.model_dump() | {"capacity": capacity}
+            return make_plan(RunOptions.model_validate(options.model_dump() | {"replay": replay}))
+
+        named = int(found[1])
+        check_memory(with_capacity(named))
+        # No more is held back than the rounding of large numbers.
+        self.refusal(with_capacity(named + (1_000 if named > 10_000 else 1)))
+
+    def test_a_capacity_that_the_other_options_forbid_is_not_named(self, available):
+        plan = make_plan(run_options(replay={"capacity": 100_000, "warmup_steps": 60_000}, total_steps=70_000))
+        available(RESERVE_BYTES + int(0.5 * plan.replay_bytes))
+        assert self.refusal(plan).endswith("; free some memory first")
+
+    @pytest.mark.parametrize("free", [0, RESERVE_BYTES // 2, RESERVE_BYTES])
+    def test_nothing_fits(self, available, free):
+        available(free)
+        assert self.refusal(make_plan(run_options())).endswith("0 B of memory are free for it; free some memory first")
+
+    def test_planning_allocates_no_replay(self):
+        assert make_plan(run_options(replay={"capacity": 10**12})).replay_bytes > 10**12
+
+
+class TestText:
+    def test_for_people(self, tmp_path):
+        text = make_plan(RunOptions()).text(tmp_path)
+        for part in (
+            "CartPole-v1, 4 at once, 2 actions, observation 1x4 float32",
+            "50,000",
+            "67,586 parameters",
+            "100,000 transitions, 6.0 MB when full",
+            "12,250 of 64 transitions, target network: 49 copies",
+            "float32, contiguous",
+            str(tmp_path),
+        ):
+            assert part in text
+        polyak = make_plan(run_options(learning={"target": {"kind": "polyak"}})).text(tmp_path)
+        assert "target network: at every update" in polyak
+
+    def test_frames_are_told_where_a_step_is_several(self, tmp_path):
+        plan = make_plan(run_options(**ATARI))
+        assert "50,000 (200,000 frames)" in plan.text(tmp_path)
+        assert plan.as_dict(tmp_path)["total_frames"] == 200_000
+
+    def test_for_programs(self, tmp_path):
+        plan = make_plan(RunOptions.model_validate({"device": "cpu"}))
+        values = json.loads(json.dumps(plan.as_dict(tmp_path)))
+        assert values == {
+            "environment": "CartPole-v1",
+            "num_envs": 4,
+            "total_steps": 50_000,
+            "total_frames": 50_000,
+            "parameters": 67_586,
+            "replay_capacity": 100_000,
+            "replay_bytes": plan.replay_bytes,
+            "updates": 12_250,
+            "target_copies": 49,
+            "device": "cpu",
+            "threads": 1,
+            "precision": "float32",
+            "memory_format": "contiguous",
+            "run_dir": str(tmp_path),
+        }
+
+    @pytest.mark.parametrize(
+        ("count", "text"),
+        [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1 kB"),
+            (999_400, "999 kB"),
+            (999_600, "1.0 MB"),
+            (1_540_000, "1.5 MB"),
+            (7_297_000_000, "7.30 GB"),
+            (2_000_000_000_000, "2000.00 GB"),
+        ],
+    )
+    def test_size(self, count, text):
+        assert size(count) == text

@@ -1,0 +1,301 @@
+"""The training loop on the real CartPole."""
+
+from __future__ import annotations
+
+import math
+
+import gymnasium
+import pytest
+import torch
+
+from dqn_cli.compose import Training, learning_begins, make_environments, make_training
+from dqn_cli.hardware import resolve_hardware
+from dqn_cli.plan import make_plan
+from dqn_cli.schema import RunOptions
+from dqn_cli.training.loop import CheckpointDue, EpisodeFinished, EvaluationDue, Event, Finished, ReportDue
+from dqn_cli.training.pacing import Pacing
+from tests.core.saving import reloaded
+
+SHORT_EPISODES = {"wrappers": [{"name": "TimeLimit", "kwargs": {"max_episode_steps": 5}}]}  # none falls that soon
+
+
+def run_options(**sections) -> RunOptions:
+    """A run of 200 steps in three environments; ``sections`` go on top, key by key."""
+    config: dict[str, object] = {
+        "device": "cpu",
+        "total_steps": 200,
+        "env": {"num_envs": 3},
+        "network": {"torso": {"hidden": [4]}},
+        "replay": {"capacity": 500, "warmup_steps": 50},
+        "learning": {"batch_size": 8, "update_every_steps": 10, "updates": 2},
+        "evaluation": {"every_steps": 50},
+        "checkpoint": {"every_steps": 70},
+    }
+    for key, value in sections.items():
+        below = config.get(key)
+        config[key] = {**below, **value} if isinstance(below, dict) else value
+    return RunOptions.model_validate(config)
+
+
+@pytest.fixture
+def start():
+    """Makes the objects of runs and closes their environments."""
+    opened: list[Training] = []
+
+    def make(options: RunOptions) -> Training:
+        training = make_training(options, resolve_hardware(options), make_environments(options))
+        opened.append(training)
+        return training
+
+    yield make
+    for training in opened:
+        training.environments.close()
+
+
+def steps_of(events: list[Event], kind: type) -> list[int]:
+    return [event.step for event in events if isinstance(event, kind)]
+
+
+def pacing_of(options: RunOptions) -> Pacing:
+    return Pacing(learning_begins(options), options.learning.update_every_steps, options.learning.updates)
+
+
+def weights(training: Training) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in training.learner.online.parameters()]
+
+
+class TestUpdates:
+    @pytest.mark.parametrize(
+        "sections",
+        [
+            {},
+            {"env": {"num_envs": 1}},
+            {"env": {"num_envs": 8}, "learning": {"update_every_steps": 3}},
+            {"total_steps": 130, "learning": {"update_every_steps": 60, "updates": 7}},
+            {"replay": {"n_step": 5}},
+        ],
+    )
+    def test_as_many_as_the_plan_says(self, start, sections):
+        options = run_options(**sections)
+        training = start(options)
+        list(training.loop.run())
+        assert training.learner.updates == make_plan(options).updates > 0
+
+    @pytest.mark.parametrize("num_envs", [1, 3, 8])
+    @pytest.mark.parametrize("n_step", [1, 4])
+    @pytest.mark.parametrize("env", [{}, SHORT_EPISODES])
+    def test_without_warm_up_no_batch_is_drawn_from_an_empty_replay(self, start, num_envs, n_step, env):
+        options = run_options(
+            total_steps=num_envs * (n_step + 4),
+            env={"num_envs": num_envs, **env},
+            replay={"warmup_steps": 0, "n_step": n_step},
+            learning={"update_every_steps": 1, "updates": 1},
+        )
+        training = start(options)
+        list(training.loop.run())
+        assert training.learner.updates == 4 * num_envs
+
+    def test_updates_overlap_with_the_step_and_actions_are_chosen_before_them(self, start, monkeypatch):
+        options = run_options()
+        training, pacing = start(options), pacing_of(options)
+        log: list[str] = []
+        acted: list[tuple[int, int]] = []  # step and updates behind the parameters that acted
+
+        def recorded(owner: object, name: str) -> None:
+            method = getattr(owner, name)
+
+            def call(*args):
+                log.append(name)
+                if name == "act":
+                    acted.append((args[1], training.learner.updates))
+                return method(*args)
+
+            monkeypatch.setattr(owner, name, call)
+
+        recorded(training.actor, "act")
+        recorded(training.environments, "send")
+        recorded(training.environments, "recv")
+        recorded(training.learner, "update")
+        list(training.loop.run())
+        assert acted == [(step, pacing.updates_until(max(0, step - 3))) for step in range(0, 201, 3)]
+        iterations = " ".join(log).split("act ")[1:]
+        bursts = [pacing.updates_until(step) - pacing.updates_until(max(0, step - 3)) for step in range(0, 201, 3)]
+        expected = ["send " + "update " * burst + "recv" for burst in bursts]
+        # Nothing is left to overlap the last updates with.
+        expected[-1] += " update" * (pacing.updates_until(201) - pacing.updates_until(198))
+        assert [iteration.strip() for iteration in iterations] == expected
+
+    def test_the_step_of_an_update_is_that_of_the_loop(self, start, monkeypatch):
+        options = run_options(total_steps=201)
+        training, pacing = start(options), pacing_of(options)
+        update, seen = training.learner.update, []
+
+        def recorded(batch, step):
+            seen.append(step)
+            return update(batch, step)
+
+        monkeypatch.setattr(training.learner, "update", recorded)
+        list(training.loop.run())
+        due = {step: pacing.updates_until(step) - pacing.updates_until(max(0, step - 3)) for step in range(0, 202, 3)}
+        assert seen == [step for step, count in due.items() for _ in range(count)]
+
+    def test_a_run_is_its_config(self, start):
+        runs = [start(run_options(seed=seed)) for seed in (0, 0, 1)]
+        events = [list(training.loop.run()) for training in runs]
+        assert events[0] == events[1]
+        assert events[0] != events[2]
+        first, second, other = map(weights, runs)
+        assert all(map(torch.equal, first, second))
+        assert not any(map(torch.equal, first, other))
+
+
+class TestEpisodes:
+    def test_scores_are_those_of_the_game(self, start):
+        training = start(run_options())
+        finished = [event for event in training.loop.run() if isinstance(event, EpisodeFinished)]
+        assert len(finished) > 5
+        game = gymnasium.make("CartPole-v1")
+        for event in finished:
+            episode = event.episode
+            game.reset(seed=episode.seed)
+            rewards, over = [], False
+            for action in episode.actions:
+                assert not over
+                _, reward, terminated, truncated, _ = game.step(action)
+                rewards.append(float(reward))
+                over = terminated or truncated
+            assert over
+            assert (episode.score, episode.length) == (sum(rewards), len(rewards))
+        game.close()
+
+    def test_counts_returns_and_steps(self, start):
+        training = start(run_options())
+        finished = []
+        for event in training.loop.run():
+            assert event.step == training.loop.step
+            if isinstance(event, EpisodeFinished):
+                finished.append(event)
+                assert training.loop.episodes == len(finished)
+                assert training.loop.returns[-1] == event.episode.score
+        assert list(training.loop.returns) == [event.episode.score for event in finished]
+        for index in range(3):
+            # An episode ends at the step that the lengths of those before it add up to.
+            own = [event for event in finished if event.episode.env_index == index]
+            lengths = [event.episode.length for event in own]
+            assert [event.step for event in own] == [3 * sum(lengths[: k + 1]) for k in range(len(own))]
+
+    def test_only_the_latest_returns_are_kept(self, start):
+        training = start(run_options(total_steps=1_200, env={"num_envs": 8, **SHORT_EPISODES}))
+        list(training.loop.run())
+        assert training.loop.episodes == 1_200 // 5
+        assert list(training.loop.returns) == [5.0] * 100
+
+
+class TestEvents:
+    def test_they_come_when_multiples_are_passed(self, start):
+        events = list(start(run_options()).loop.run())
+        assert steps_of(events, EvaluationDue) == [51, 102, 150, 201]
+        assert steps_of(events, CheckpointDue) == [72, 141]
+        assert steps_of(events, ReportDue) == list(range(3, 202, 3))
+        assert steps_of(events, Finished) == [201]
+        assert events[-1] == Finished(201, "all steps done")
+
+    def test_each_step_tells_episodes_first_and_saves_last(self, start):
+        sections = {"evaluation": {"every_steps": 15}, "checkpoint": {"every_steps": 15}, "env": SHORT_EPISODES}
+        events = list(start(run_options(**sections)).loop.run())
+        at_15 = [type(event) for event in events if event.step == 15]
+        assert at_15 == [EpisodeFinished] * 3 + [ReportDue, EvaluationDue, CheckpointDue]
+
+    def test_no_evaluations(self, start):
+        events = list(start(run_options(evaluation={"every_steps": None})).loop.run())
+        assert steps_of(events, EvaluationDue) == []
+
+    def test_the_last_events_see_the_finished_network(self, start):
+        options = run_options(
+            total_steps=150, evaluation={"every_steps": 150}, checkpoint={"every_steps": 150}, learning={"updates": 5}
+        )
+        training = start(options)
+        updates = {type(event): training.learner.updates for event in training.loop.run() if event.step == 150}
+        assert updates == dict.fromkeys(
+            (ReportDue, EvaluationDue, CheckpointDue, Finished), pacing_of(options).updates_until(150)
+        )
+
+
+class TestGoal:
+    def test_exactly_reached(self, start):
+        stop = {"return_mean": 5.0, "window": 4}
+        events = list(start(run_options(stop=stop, env={"num_envs": 1, **SHORT_EPISODES})).loop.run())
+        assert events[-1] == Finished(20, "goal reached")
+
+    def test_just_missed(self, start):
+        stop = {"return_mean": 5.01, "window": 4}
+        events = list(start(run_options(stop=stop, env={"num_envs": 1, **SHORT_EPISODES})).loop.run())
+        assert events[-1] == Finished(200, "all steps done")
+
+    def test_only_the_latest_episodes_count(self, start):
+        goal, window = 25.0, 2
+        options = run_options(total_steps=2_000, stop={"return_mean": goal, "window": window}, env={"num_envs": 1})
+        training = start(options)
+        old = [0.0] * 50
+        training.loop.load_state_dict({"step": 0, "episodes": len(old), "returns": old})
+        events = list(training.loop.run())
+        returns, expected = list(old), math.inf
+        for event in events:
+            if isinstance(event, EpisodeFinished):
+                returns.append(event.episode.score)
+                if sum(returns[-window:]) / window >= goal:
+                    expected = min(expected, event.step)
+        assert events[-1] == Finished(int(expected), "goal reached")
+        assert sum(returns) / len(returns) < goal
+
+    def test_a_window_that_is_not_full_reaches_nothing(self, start):
+        # Games with negative scores: a sum of few of them, divided by the window, would look good.
+        stop = {"return_mean": -20.0, "window": 50}
+        training = start(run_options(stop=stop, env={"num_envs": 1, **SHORT_EPISODES}))
+        training.loop.load_state_dict({"step": 0, "episodes": 1, "returns": [-1000.0]})
+        assert list(training.loop.run())[-1] == Finished(200, "all steps done")
+
+    def test_a_window_larger_than_what_is_kept_otherwise(self, start):
+        options = run_options(
+            total_steps=1_000, stop={"return_mean": 5.0, "window": 150}, env={"num_envs": 1, **SHORT_EPISODES}
+        )
+        events = list(start(options).loop.run())
+        assert events[-1] == Finished(750, "goal reached")
+
+
+class TestStop:
+    def test_after_the_step_in_hand(self, start, monkeypatch):
+        options = run_options()
+        training = start(options)
+        send, sent = training.environments.send, []
+
+        def interrupted(actions):
+            send(actions)
+            sent.append(actions)
+            training.loop.stop_requested = len(sent) == 40
+
+        monkeypatch.setattr(training.environments, "send", interrupted)
+        events = list(training.loop.run())
+        assert events[-1] == Finished(120, "stopped")
+        assert (len(sent), training.loop.step) == (40, 120)
+        # The updates of the last step are left to whoever goes on.
+        assert training.learner.updates == pacing_of(options).updates_until(117)
+
+    def test_asked_by_a_listener(self, start):
+        training = start(run_options())
+        events = []
+        for event in training.loop.run():
+            events.append(event)
+            training.loop.stop_requested |= isinstance(event, ReportDue) and event.step >= 30
+        assert events[-1] == Finished(30, "stopped")
+
+
+def test_state(start):
+    training = start(run_options(env=SHORT_EPISODES))
+    list(training.loop.run())
+    state = training.loop.state_dict()
+    restored = start(run_options(env=SHORT_EPISODES)).loop
+    restored.load_state_dict(reloaded(state))
+    assert restored.state_dict() == state == {"step": 201, "episodes": 39, "returns": [5.0] * 39}
+    training.loop.returns.append(1.0)
+    assert len(state["returns"]) == 39

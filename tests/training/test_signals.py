@@ -1,0 +1,103 @@
+"""Signals that end a run."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from dqn_cli.training.signals import StopRequest, listening
+
+ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+@pytest.fixture(autouse=True)
+def _handlers():
+    """Begins with handlers of our own, whatever whoever started the tests ignores, and puts back the former ones."""
+    former = {number: signal.signal(number, signal.default_int_handler) for number in ALL}
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_a_signal_is_remembered_and_told(number):
+    told: list[object] = []
+    with listening() as request:
+        request.listen(lambda: told.append(request.signal))
+        assert (request.signal, request.exit_code, told) == (None, 0, [])
+        signal.raise_signal(number)
+        assert (request.signal, told) == (number, [number])
+    assert request.exit_code == CODES[number]
+
+
+def test_handlers_are_put_back():
+    for failure in (None, ValueError()):
+        before = [signal.getsignal(number) for number in ALL]
+        try:
+            with listening():
+                assert all(signal.getsignal(number) is not old for number, old in zip(ALL, before, strict=True))
+                if failure is not None:
+                    raise failure
+        except ValueError:
+            pass
+        assert [signal.getsignal(number) for number in ALL] == before
+
+
+def test_a_second_interrupt_ends_at_once():
+    with listening() as request:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert request.exit_code == 130
+
+
+def test_an_interrupt_after_another_signal_ends_at_once():
+    with listening():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
+def test_the_first_signal_decides_the_exit_code(second):
+    told: list[object] = []
+    with listening() as request:
+        request.listen(lambda: told.append(None))
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(second)
+    assert (request.exit_code, len(told)) == (130, 1)
+
+
+def test_a_listener_that_comes_late_is_told():
+    """A signal may arrive while the run is still being put together."""
+    told: list[object] = []
+    request = StopRequest()
+    request.handle(signal.SIGTERM, None)
+    request.listen(lambda: told.append(None))
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_what_was_ignored_stays_ignored(number):
+    """Under ``nohup``, and in the background of a script, the run goes on."""
+    signal.signal(number, signal.SIG_IGN)
+    with listening() as request:
+        signal.raise_signal(number)
+        assert request.signal is None
+    assert signal.getsignal(number) == signal.SIG_IGN
+
+
+def test_in_another_thread_nothing_is_caught():
+    found = []
+
+    def work() -> None:
+        with listening() as request:
+            found.append((request.signal, signal.getsignal(signal.SIGINT)))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(None, signal.default_int_handler)]
