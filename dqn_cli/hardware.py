@@ -5,6 +5,7 @@ A timing would make two runs of one config differ in their bits.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import torch
@@ -26,16 +27,22 @@ class Hardware:
         threads: Threads of torch's arithmetic on the CPU.
         precision: ``float32`` or ``bfloat16``, of the torso.
         memory_format: ``contiguous`` or ``channels_last``.
+        deterministic: Whether CUDA kernels must give the same bits each time; a CPU always does.
     """
 
     device: torch.device
     threads: int
     precision: str
     memory_format: str
+    deterministic: bool = False
 
     def apply(self) -> None:
-        """Sets the process's thread count."""
+        """Sets what holds for the whole process: threads, and whether kernels must be deterministic."""
         torch.set_num_threads(self.threads)
+        if self.deterministic:
+            # cuBLAS reads this when its first handle is made, and is not deterministic without it.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(self.deterministic)
 
 
 def resolve_hardware(options: RunOptions) -> Hardware:
@@ -56,7 +63,7 @@ def resolve_hardware(options: RunOptions) -> Hardware:
     memory_format = options.memory_format
     if memory_format == "auto":
         memory_format = "channels_last" if convolutional and device.type == "cuda" else "contiguous"
-    return Hardware(device, threads, precision, memory_format)
+    return Hardware(device, threads, precision, memory_format, options.deterministic and device.type == "cuda")
 
 
 def _device(name: str) -> torch.device:

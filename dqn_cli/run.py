@@ -42,6 +42,7 @@ class Outcome:
         step: Agent steps behind the last checkpoint.
         exit_code: 0, or 128 plus the number of the signal that stopped it.
         evaluation: The last evaluation, if there was one.
+        evaluated_step: Agent steps behind it.
         seconds: Wall time from the first step on.
     """
 
@@ -50,6 +51,7 @@ class Outcome:
     step: int
     exit_code: int
     evaluation: Evaluation | None
+    evaluated_step: int
     seconds: float
 
     def text(self) -> str:
@@ -61,7 +63,7 @@ class Outcome:
                 (
                     "score",
                     f"mean return {summary.return_mean:.2f} over {summary.episodes} evaluation episodes, "
-                    f"epsilon {epsilon:g}",
+                    f"epsilon {epsilon:g}, at step {self.evaluated_step:,}",
                 )
             )
         lines += [
@@ -98,7 +100,7 @@ def train(plan: Plan, name: str, run_dir: Path, quiet: bool = False, init: Path 
             load_weights(training.learner.online, start, "this config describes")
             load_weights(training.learner.target, start, "this config describes")
         make_run_dir(run_dir)
-        facts = provenance()
+        facts = provenance() | ({} if start is None else {"init": f"{start.path.absolute()}, step {start.step}"})
         write_config(run_dir / "config.yaml", options, name, facts)
         logs = RunLogs(run_dir, plan.spec.frames_per_step)
         stack.callback(logs.close)
@@ -109,7 +111,15 @@ def train(plan: Plan, name: str, run_dir: Path, quiet: bool = False, init: Path 
         request = stack.enter_context(listening())
         keeper = RunKeeper(training, options, plan.hardware, logs, checkpoints, progress, request)
         reason = keeper.follow()
-    return Outcome(run_dir, reason, keeper.saved_step, request.exit_code, keeper.evaluation, keeper.seconds)
+    return Outcome(
+        run_dir=run_dir,
+        reason=reason,
+        step=keeper.saved_step,
+        exit_code=request.exit_code,
+        evaluation=keeper.evaluation,
+        evaluated_step=keeper.evaluated_step,
+        seconds=keeper.seconds,
+    )
 
 
 class RunKeeper:
@@ -144,7 +154,7 @@ class RunKeeper:
             options, hardware, evaluation.episodes, evaluation.epsilon, options.seed, "training evaluation"
         )
         self.evaluation: Evaluation | None = None
-        self.saved_step = self._evaluated_step = -1
+        self.saved_step = self.evaluated_step = -1
         self._best: float | None = None
         self._latest: dict[str, float] = {}
         self._episodes: list[tuple[float, int]] = []  # return and length since the last report
@@ -241,12 +251,12 @@ class RunKeeper:
         )
 
     def _evaluate(self, step: int) -> None:
-        if step == self._evaluated_step:
+        if step == self.evaluated_step:
             return
         evaluation = self._evaluator.evaluate(self._training.learner.online, lambda: self._request.signal is not None)
         if evaluation is None:
             return
-        self.evaluation, self._evaluated_step = evaluation, step
+        self.evaluation, self.evaluated_step = evaluation, step
         summary = evaluation.summary
         wall = {"wall_seconds": round(self.seconds, 3)}
         self._logs.evaluation(step, wall | evaluation.as_dict())

@@ -116,7 +116,7 @@ class RunOptions(Options):
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Arithmetic of the torso.")
     threads: Literal["auto"] | PositiveCount = Field("auto", description="Threads of the learner.")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="Layout of images.")
-    deterministic: bool = Field(False, description="CUDA only: deterministic kernels. A CPU always is.")
+    deterministic: bool = Field(False, description="CUDA only: kernels that give the same bits each time.")
     total_steps: PositiveCount = Field(50_000, description="Agent steps over all environments.")
     stop: StopOptions | None = Field(None, description="Ends training early; null: never.")
     env: EnvironmentChoice = Field(GymnasiumOptions(), description="Environments.")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
@@ -93,3 +95,16 @@ def test_threads_are_applied():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_deterministic_kernels_are_asked_of_cuda_alone(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    assert not resolve_hardware(RunOptions(device="cpu", deterministic=True)).deterministic
+    hardware = Hardware(torch.device("cuda"), 1, "float32", "contiguous", deterministic=True)
+    try:
+        hardware.apply()
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        Hardware(CPU, 1, "float32", "contiguous").apply()
+    assert not torch.are_deterministic_algorithms_enabled()

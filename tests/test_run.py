@@ -250,6 +250,7 @@ def test_init(tmp_path):
     state = read_checkpoint(tmp_path / "new").training
     assert state is not None
     assert state["learner"]["updates"] == 0
+    assert f"# init: {cartpole_run() / 'checkpoint.pt'}, step 800\n" in (tmp_path / "new/config.yaml").read_text()
     for network in ("online", "target"):
         assert same(state["learner"][network], weights_of(cartpole_run()))
 
@@ -270,9 +271,10 @@ def test_a_folder_that_is_taken(tmp_path):
 
 def test_the_outcome_for_people(tmp_path):
     folder = tmp_path / "a run"
-    text = trained(folder, "total_steps=104").text()
+    text = trained(folder, "total_steps=104", "evaluation.every_steps=100").text()
     for words in ("all steps done", "over 3 evaluation episodes", f"dqn eval '{folder}'", "checkpoint.pt, step 104"):
         assert words in text
+    assert "at step 104" in text
 
 
 def signalling(monkeypatch: pytest.MonkeyPatch, *steps: int, number: int = signal.SIGINT) -> None:

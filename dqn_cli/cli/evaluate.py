@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dqn_cli.cli.options import EvaluationDevice, Json
+from dqn_cli.cli.streams import stdout_kept_for_data
 
 
 def evaluate(
@@ -33,7 +34,8 @@ def evaluate(
     from dqn_cli.training.checkpoint import read_checkpoint
 
     read = read_checkpoint(checkpoint)
-    evaluation = final_evaluation(read, episodes, epsilon, seed, device)
+    with stdout_kept_for_data():
+        evaluation = final_evaluation(read, episodes, epsilon, seed, device)
     if as_json:
         typer.echo(json.dumps(evaluation.as_dict() | {"checkpoint": str(read.path), "checkpoint_step": read.step}))
     else:

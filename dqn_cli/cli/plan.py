@@ -16,6 +16,7 @@ from dqn_cli.cli.options import (
     presets_folder,
     with_shortcuts,
 )
+from dqn_cli.cli.streams import stdout_kept_for_data
 
 
 def plan(
@@ -35,7 +36,8 @@ def plan(
     from dqn_cli.training.run_folder import default_run_dir
 
     loaded = load_config(config, with_shortcuts(overrides, seed, device), RunOptions, presets_folder())
-    made = make_plan(loaded.options)
+    with stdout_kept_for_data():
+        made = make_plan(loaded.options)
     folder = run_dir or default_run_dir(loaded.name, loaded.options.seed, datetime.now())
     typer.echo(json.dumps(made.as_dict(folder), indent=2) if as_json else made.text(folder))
     check_memory(made)

@@ -17,6 +17,7 @@ from dqn_cli.cli.options import (
     presets_folder,
     with_shortcuts,
 )
+from dqn_cli.cli.streams import stdout_kept_for_data
 
 
 def train(
@@ -48,18 +49,20 @@ def start(
     from dqn_cli.schema import RunOptions
     from dqn_cli.training.run_folder import new_run_dir
 
-    loaded = load_config(config, overrides, RunOptions, presets_folder())
-    plan = make_plan(loaded.options)
-    name = name or loaded.name
-    with new_run_dir(run_dir, name, loaded.options.seed, datetime.now()) as folder:
-        if not quiet:
-            typer.echo(plan.text(folder), err=True)
-        check_memory(plan)
-        try:
-            outcome = run(plan, name, folder, quiet, init)
-        except KeyboardInterrupt:
-            typer.echo(f"stopped at once; what was saved before is in {folder}", err=True)
-            raise typer.Exit(130) from None
+    with stdout_kept_for_data():
+        loaded = load_config(config, overrides, RunOptions, presets_folder())
+        plan = make_plan(loaded.options)
+        name = name or loaded.name
+        with new_run_dir(run_dir, name, loaded.options.seed, datetime.now()) as folder:
+            if not quiet:
+                typer.echo(plan.text(folder), err=True)
+            check_memory(plan)
+            try:
+                outcome = run(plan, name, folder, quiet, init)
+            except KeyboardInterrupt:
+                saved = f"what was saved before is in {folder}" if any(folder.iterdir()) else "nothing had begun"
+                typer.echo(f"stopped at once; {saved}", err=True)
+                raise typer.Exit(130) from None
     if not quiet:
         typer.echo(outcome.text(), err=True)
     typer.echo(str(outcome.run_dir))

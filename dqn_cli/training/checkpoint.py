@@ -67,8 +67,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UsageError(f"{file} is damaged: its 'schema' is not a number; use another checkpoint")
     if schema != SCHEMA:
         raise UsageError(
-            f"{file} has checkpoint schema {schema}, this version of dqn reads {SCHEMA}; "
-            "use the version that wrote it"
+            f"{file} has checkpoint schema {schema}, this version of dqn reads {SCHEMA}; use the version that wrote it"
         )
     for key, is_right, what in _CONTENT:
         if not is_right(content.get(key)):

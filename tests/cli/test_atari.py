@@ -33,9 +33,8 @@ def started(dqn, monkeypatch, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("preset", ["default", "nature", "pong-cpu"])
-@pytest.mark.parametrize("game", ["pong", "Pong", "ALE/Pong-v5"])
-def test_the_same_as_train(started, preset, game):
+@pytest.mark.parametrize(("game", "preset"), [("pong", "default"), ("Pong", "nature"), ("ALE/Pong-v5", "pong-cpu")])
+def test_the_same_as_train(started, game, preset):
     shared = ["replay.capacity=30_000", "replay.warmup_steps=1000", "seed=2", "--device", "cpu"]
     short = [] if preset == "default" else ["--preset", preset]
     plan, name, folder = started("atari", "--game", game, *short, *shared)

@@ -82,7 +82,8 @@ def test_failures_while_running(dqn, monkeypatch, tmp_path, error, words):
 def test_interrupted_before_it_can_save(dqn, monkeypatch, tmp_path):
     monkeypatch.setattr(run_module, "train", failing(KeyboardInterrupt()))
     result = dqn("train", "cartpole", *SMALL, "--quiet", "--run-dir", tmp_path / "run")
-    assert result == (130, "", f"stopped at once; what was saved before is in {tmp_path / 'run'}\n")
+    assert result == (130, "", "stopped at once; nothing had begun\n")
+    assert not (tmp_path / "run").exists()
     monkeypatch.setattr(plan_module, "make_plan", failing(KeyboardInterrupt()))
     assert dqn("plan", "cartpole").code == 130
 

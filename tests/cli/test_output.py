@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
 import yaml
@@ -30,6 +32,27 @@ def document(text: str) -> Any:
 def test_quiet_training_prints_the_run_folder_alone(dqn, tmp_path):
     result = dqn("train", "cartpole", *SMALL, "total_steps=120", "--quiet", "--run-dir", tmp_path / "run")
     assert result == (0, f"{tmp_path / 'run'}\n", "")
+
+
+class Talkative(gymnasium.Wrapper[Any, Any, Any, Any]):
+    """Prints, as many environments do, from Python and from below."""
+
+    def reset(self, **options: Any) -> Any:
+        print("hello from python")
+        os.write(1, b"hello from below\n")
+        return self.env.reset(**options)
+
+
+def test_what_environments_print_does_not_reach_stdout(dqn, tmp_path):
+    talkative = f"env.wrappers=['{__name__}:Talkative']"
+    folder = tmp_path / "run"
+    result = dqn("train", "cartpole", *SMALL, talkative, "total_steps=120", "--quiet", "--run-dir", folder)
+    assert (result.code, result.out) == (0, f"{folder}\n")
+    greetings = {"hello from python", "hello from below"}
+    assert set(result.err.splitlines()) == greetings
+    result = dqn("eval", folder, "--episodes", "1", "--json")
+    assert document(result.out)["episodes"] == 1
+    assert set(result.err.splitlines()) == greetings
 
 
 def test_training_tells_its_story_on_stderr(dqn, tmp_path, monkeypatch):

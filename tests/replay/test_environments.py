@@ -13,7 +13,7 @@ from dqn_cli.core.types import Array, IntArray
 from dqn_cli.envs.contract import Environments, EnvironmentSpec, StepResult
 from dqn_cli.envs.vector import EpisodicVector
 from dqn_cli.hardware import Hardware
-from dqn_cli.replay.buffer import replay_bytes
+from dqn_cli.replay.buffer import Replay, replay_bytes
 from dqn_cli.schema import RunOptions
 from tests.envs.hostile import env_id
 from tests.replay.streams import Recorder, Step, assert_holds_what_happened
@@ -81,6 +81,16 @@ def training(
     return make_training(options, CPU, cast("EpisodicVector", environments)), recorder, environments
 
 
+def assert_within_one_episode(replay: Replay, n_step: int) -> None:
+    """For observations (episode, time): both sides are of one episode, as many steps apart as the discount says."""
+    items = replay.items.gather(np.arange(replay.items.tail, replay.items.head))
+    before, after = (replay.frames.gather(stack)[:, 0] for stack in (items.stack, items.next_stack))
+    steps = after[:, 1].astype(int) - before[:, 1].astype(int)
+    assert (before[:, 0] == after[:, 0]).all()
+    assert ((steps >= 1) & (steps <= n_step)).all()
+    assert ((items.discount == 0.5**steps) | (items.discount == 0)).all()
+
+
 HOSTILE: dict[str, dict[str, Any]] = {
     "counting": {"id": env_id("Counting"), "kwargs": {"length": 5}},
     "counting, truncated": {"id": env_id("Counting"), "kwargs": {"length": 5, "truncate": True}},
@@ -101,6 +111,8 @@ def test_the_replay_holds_what_the_environments_said(name, num_envs, n_step, cli
     run, recorder, environments = training({**HOSTILE[name], "num_envs": num_envs}, 500, 40, n_step, clip)
     for _ in run.loop.run():
         assert_holds_what_happened(run.replay, recorder)
+        if name != "one step":
+            assert_within_one_episode(run.replay, n_step)
     assert run.learner.updates == (500 - 16) // 64
     assert run.replay.frames.written > 3 * run.replay.frames.capacity
     assert environments.episodes > 10

@@ -195,10 +195,10 @@ def test_frames_come_back_bit_for_bit(tmp_path, monkeypatch, dtype, chunk):
 
 class TestState:
     def filled(self) -> tuple[Replay, ScriptedStream]:
-        replay = make_replay(2, 4, 3, 30, 60)
+        replay = make_replay(2, 4, 3, 300, 600)
         stream = ScriptedStream([[Episode(4)], [Episode(7, terminated=False)]], 4)
         replay.begin(stream.reset())
-        for _ in range(40):
+        for _ in range(100):
             replay.append(*stream.step())
         return replay, stream
 
@@ -228,4 +228,4 @@ class TestState:
     def test_a_state_without_its_frames_is_refused(self):
         replay, _ = self.filled()
         with pytest.raises(ValueError, match=f"frames end at 0, its state at {replay.frames.written}"):
-            make_replay(2, 4, 3, 30, 60).load_state_dict(replay.state_dict())
+            make_replay(2, 4, 3, 300, 600).load_state_dict(replay.state_dict())

@@ -39,7 +39,7 @@ def cases(draw):
     return stack, n_step, draw(scripts(num_envs)), draw(st.integers(1, 40))
 
 
-@settings(max_examples=120)
+@settings(max_examples=80)
 @given(case=cases(), gamma=st.sampled_from([0.0, 0.5, 0.99, 1.0]), clip=st.sampled_from([None, 1.0, 4.5]))
 def test_every_vector_step_completes_the_items_of_the_definition(case, gamma, clip):
     stack, n_step, script, steps = case
@@ -64,7 +64,7 @@ def test_every_vector_step_completes_the_items_of_the_definition(case, gamma, cl
         assert [items.reward.dtype, items.discount.dtype] == [np.float32] * 2
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(case=cases(), last=st.booleans())
 def test_no_transition_is_lost_doubled_or_mixed(case, last):
     """When all episodes are over, each transition has left exactly once, with frames of its own episode alone."""
@@ -146,7 +146,7 @@ class TestClosedForms:
         assert found == [(0, 1, 1.0, 0.5), (0, 1, 2.0, 0.5), (0, 1, 3.0, 0.5)]
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(case=cases(), cut=st.integers(0, 20))
 def test_open_windows_survive_in_the_state(case, cut):
     stack, n_step, script, steps = case
