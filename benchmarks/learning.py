@@ -40,11 +40,10 @@ def train(preset: str, seed: int, overrides: list[str], folder: Path) -> Path:
     return run_dir
 
 
-def score(run_dir: Path, preset: str, seed: int, overrides: list[str], episodes: int) -> dict[str, Any]:
-    """Returns the record of a finished run."""
-    scored = subprocess.run(
-        [DQN, "eval", str(run_dir), "--episodes", str(episodes), "--json"], check=True, capture_output=True, text=True
-    )
+def score(run_dir: Path, preset: str, seed: int, overrides: list[str], protocol: list[str]) -> dict[str, Any]:
+    """Returns the record of a finished run; ``protocol`` are options of ``dqn eval``."""
+    command = [DQN, "eval", str(run_dir), *protocol, "--json"]
+    scored = subprocess.run(command, check=True, capture_output=True, text=True)
     result = json.loads(scored.stdout)
     evaluations = [json.loads(line) for line in (run_dir / "evaluations.jsonl").read_text().splitlines()]
     last = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
@@ -73,14 +72,18 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="keep the run folders here")
     parser.add_argument("--finished", action="store_true", help="score the run folders in --keep, without training")
     parser.add_argument("--out", type=Path, default=HERE / "data" / "learning")
+    parser.add_argument("--epsilon", type=float, help="epsilon of the final evaluation  [default: the preset's]")
     arguments = parser.parse_args()
+    protocol = ["--episodes", str(arguments.episodes)]
+    if arguments.epsilon is not None:
+        protocol += ["--epsilon", str(arguments.epsilon)]
 
     def one(seed: int, folder: Path) -> None:
         preset, overrides = arguments.preset, arguments.overrides
         run_dir = folder / f"{preset.replace('/', '-')}-s{seed}"
         if not arguments.finished:
             run_dir = train(preset, seed, overrides, folder)
-        record = score(run_dir, preset, seed, overrides, arguments.episodes) | {"jobs": arguments.jobs}
+        record = score(run_dir, preset, seed, overrides, protocol) | {"jobs": arguments.jobs}
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / f"{run_dir.name}.json").write_text(json.dumps(record) + "\n")
         print(

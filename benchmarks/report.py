@@ -59,8 +59,7 @@ def pong_table(runs: list[dict[str, Any]]) -> str:
     """Returns the table of the Pong runs: the mean of the last games, and when it first passed the bar."""
     bar = BARS["atari/pong-cpu"]
     rows = [
-        f"| seed | mean of the last {WINDOW} games | first above {bar:g} | evaluation, 100 games | wall time "
-        "| command |",
+        f"| seed | mean of the last {WINDOW} games | first above {bar:g} | evaluation | wall time | command |",
         "|---|---|---|---|---|---|",
     ]
     for run in runs:
@@ -70,6 +69,11 @@ def pong_table(runs: list[dict[str, Any]]) -> str:
             f"| {run['seed']} | {curve[-1][1]:.2f} | {first} | {run['score']['return_mean']:.2f} "
             f"| {run['wall_seconds'] / 60:.0f} min | `{run['command']}` |"
         )
+    protocol = runs[0]["protocol"]
+    rows.append(
+        f"\nThe evaluation is of the final checkpoint: {protocol['episodes']} games that training never saw, epsilon "
+        f"{protocol['epsilon']:g}. Both seeds trained at once, a thread each, on a machine that did other work beside."
+    )
     return "\n".join(rows)
 
 
@@ -117,7 +121,7 @@ def draw_evaluations(presets: dict[str, list[dict[str, Any]]], path: Path) -> No
         axes.axhline(BARS[preset], color="gray", linestyle="--", linewidth=1)
         axes.set(title=preset, xlabel="agent steps (thousands)")
         axes.grid(alpha=0.3)
-    panels[0][0].set_ylabel("mean return of 20 evaluation episodes")
+    panels[0][0].set_ylabel("mean return, evaluation while training")
     panels[0][0].legend(fontsize=7)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from dqn_cli.agent.learner import Learner
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.compose import make_environments, make_training
 from dqn_cli.config import load_config
@@ -12,7 +13,7 @@ from dqn_cli.schema import RunOptions
 pytestmark = pytest.mark.cuda
 
 
-def _train(preset, *overrides):
+def _train(preset: str, *overrides: str) -> Learner:
     small = ["total_steps=800", "replay.capacity=600", "replay.warmup_steps=200", "evaluation.every_steps=null"]
     options = load_config(preset, [*small, "device=cuda", *overrides], RunOptions, presets_folder()).options
     hardware = resolve_hardware(options)

@@ -1,5 +1,7 @@
 """Every shipped preset is loaded, built, and stepped until it has learnt something."""
 
+from typing import Any
+
 import pytest
 
 from dqn_cli.cli.options import presets_folder
@@ -49,7 +51,7 @@ def test_preset_says_what_it_is(preset):
 
 
 def test_nature_is_the_papers():
-    options = load_config("atari/nature", [], RunOptions, presets_folder()).options
+    options: Any = load_config("atari/nature", [], RunOptions, presets_folder()).options
     learning, optimizer = options.learning, options.learning.optimizer
     assert (optimizer.kind, optimizer.lr, optimizer.decay, optimizer.centered) == ("rmsprop", 2.5e-4, 0.95, True)
     assert optimizer.eps == 0.01 / 32**2
@@ -72,7 +74,7 @@ def test_nature_is_the_papers():
 
 
 def test_cartpole_classic_is_the_textbooks():
-    options = load_config("cartpole-classic", [], RunOptions, presets_folder()).options
+    options: Any = load_config("cartpole-classic", [], RunOptions, presets_folder()).options
     learning = options.learning
     assert (options.replay.capacity, learning.batch_size, learning.gamma) == (100_000, 64, 0.99)
     assert (learning.optimizer.kind, learning.optimizer.lr) == ("adam", 5e-4)
