@@ -177,19 +177,17 @@ class RunKeeper:
         raise RunError("training ended without saying why")
 
     def _handle(self, event: Event) -> None:
-        # What is due at the last step waits for `Finished`: the last updates come between the two.
-        is_last = event.step >= self._options.total_steps
         match event:
             case EpisodeFinished(step, episode):
                 self._logs.episode(step, episode)
                 self._episodes.append((episode.score, episode.length))
                 self._show()
-            case ReportDue(step) if not is_last:
+            case ReportDue(step):
                 self._report(step)
                 self._show()
-            case EvaluationDue(step) if not is_last:
+            case EvaluationDue(step):
                 self._aside(lambda: self._evaluate(step))
-            case CheckpointDue(step) if not is_last:
+            case CheckpointDue(step):
                 self._aside(lambda: self._save(step))
             case Finished(step):
                 self._finish(step)

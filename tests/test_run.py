@@ -24,6 +24,10 @@ from dqn_cli.cli.main import main
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.config import load_config
 from dqn_cli.core.errors import RunError, UsageError
+from dqn_cli.evaluate import Evaluation, Evaluator
+from dqn_cli.evaluation.episodes import PlayedEpisode
+from dqn_cli.evaluation.protocol import EvaluationProtocol
+from dqn_cli.evaluation.statistics import summarize
 from dqn_cli.replay.segments import ReplaySegments
 from dqn_cli.run import Outcome, recorded_options, train
 from dqn_cli.schema import RunOptions
@@ -235,6 +239,35 @@ def test_evaluations_and_checkpoints_do_not_perturb_a_run(tmp_path):
     assert same(weights_of(tmp_path / "alone"), weights_of(cartpole_run()))
     assert not (tmp_path / "alone/best.pt").exists()
     assert (tmp_path / "alone/evaluations.jsonl").read_bytes() == b""
+
+
+def test_the_best_is_the_first_of_the_best(tmp_path, monkeypatch):
+    means = iter([1.0, 7.0, 5.0, 7.0])
+
+    def scripted(self: Evaluator, *_: Any) -> Evaluation:
+        score = next(means)
+        protocol = EvaluationProtocol({}, "training evaluation", 1, 0.0, 0, 1)
+        return Evaluation(protocol, (PlayedEpisode(0, score, 1, 1, True),), summarize([score]), None)
+
+    monkeypatch.setattr(Evaluator, "evaluate", scripted)
+    trained(tmp_path / "run", "evaluation.every_steps=200")
+    assert [line["return_mean"] for line in records(tmp_path / "run", "evaluations")] == [1.0, 7.0, 5.0, 7.0]
+    assert read_checkpoint(tmp_path / "run/best.pt").step == 400
+
+
+def test_nothing_automatic_is_recorded():
+    plan = small_plan()
+    assert "auto" in (plan.options.device, plan.options.threads)
+    recorded = recorded_options(plan.options, plan.hardware)
+    found = {name: getattr(recorded, name) for name in ("device", "threads", "precision", "memory_format")}
+    hardware = plan.hardware
+    assert found == {
+        "device": str(hardware.device),
+        "threads": hardware.threads,
+        "precision": hardware.precision,
+        "memory_format": hardware.memory_format,
+    }
+    assert "auto" not in found.values()
 
 
 def test_no_best_where_none_is_wanted(tmp_path):

@@ -59,10 +59,10 @@ def start(
             check_memory(plan)
             try:
                 outcome = run(plan, name, folder, quiet, init)
-            except KeyboardInterrupt:
+            except KeyboardInterrupt:  # main() knows its exit code
                 saved = f"what was saved before is in {folder}" if any(folder.iterdir()) else "nothing had begun"
                 typer.echo(f"stopped at once; {saved}", err=True)
-                raise typer.Exit(130) from None
+                raise
     if not quiet:
         typer.echo(outcome.text(), err=True)
     typer.echo(str(outcome.run_dir))
