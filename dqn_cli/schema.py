@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dqn_cli.agent.bootstrap import GreedyOptions
 from dqn_cli.agent.explorer import EpsilonGreedyOptions
@@ -65,7 +66,7 @@ class NetworkOptions(Options):
 class ReplayOptions(Options):
     """Experience replay."""
 
-    capacity: PositiveCount = Field(100_000, description="Most transitions kept.")
+    capacity: PositiveCount = Field(100_000, le=1_000_000_000, description="Most transitions kept.")
     warmup_steps: Count = Field(1_000, description="Agent steps of uniformly random play before learning begins.")
     n_step: PositiveCount = Field(1, description="Rewards summed before the bootstrap.")
     reward_clip: PositiveFloat | None = Field(
@@ -112,7 +113,7 @@ class RunOptions(Options):
     """One experiment."""
 
     seed: Count = Field(0, description="Seed of everything random in the run.")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N.")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Arithmetic of the torso.")
     threads: Literal["auto"] | PositiveCount = Field("auto", description="Threads of the learner.")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="Layout of images.")
@@ -126,6 +127,13 @@ class RunOptions(Options):
     exploration: ExplorerChoice = Field(EpsilonGreedyOptions(), description="Exploration.")
     evaluation: EvaluationOptions = Field(EvaluationOptions(), description="Evaluations while training.")
     checkpoint: CheckpointOptions = Field(CheckpointOptions(), description="Checkpoints.")
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ValueError(f"must be auto, cpu, cuda or cuda:N, got {device!r}")
+        return device
 
     @model_validator(mode="after")
     def _meaningful(self) -> RunOptions:

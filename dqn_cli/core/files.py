@@ -27,6 +27,9 @@ def write_durably(path: Path, write: Callable[[BinaryIO], None]) -> None:
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
         temporary.unlink(missing_ok=True)
         raise RunError(f"cannot write {path}: {error}; the previous file is untouched") from error
+    except BaseException:  # a second Ctrl-C
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,7 +7,7 @@ import inspect
 import os
 import re
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -154,18 +154,15 @@ def _one_line(failure: BaseException) -> str:
 def _wrap(env: Environment, name: str, kwargs: Mapping[str, Any]) -> Environment:
     wrapper = _find_wrapper(name)
     try:
-        wrapped = wrapper(env, **kwargs)
+        return wrapper(env, **kwargs)
     except Exception as failure:
         raise UsageError(
             f"env.wrappers: '{name}' cannot be applied with kwargs={dict(kwargs)}:"
             f" {type(failure).__name__}: {_one_line(failure)}"
         ) from failure
-    if not isinstance(wrapped, gymnasium.Env):
-        raise UsageError(f"env.wrappers: '{name}' returned {type(wrapped).__name__}, not a gymnasium.Env")
-    return wrapped
 
 
-def _find_wrapper(name: str) -> Callable[..., Any]:
+def _find_wrapper(name: str) -> type[gymnasium.Wrapper[Any, Any, Any, Any]]:
     module_name, _, class_name = name.rpartition(":")
     try:
         module = importlib.import_module(module_name or "gymnasium.wrappers")
@@ -174,7 +171,7 @@ def _find_wrapper(name: str) -> Callable[..., Any]:
             f"env.wrappers: module '{module_name}' of '{name}' cannot be imported ({_one_line(failure)});"
             " install the package that provides it, or put its folder on PYTHONPATH"
         ) from failure
-    wrapper: Callable[..., Any] | None = getattr(module, class_name, None)
+    wrapper: Any = getattr(module, class_name, None)
     if not callable(wrapper):
         known = [key for key in dir(module) if callable(getattr(module, key)) and not key.startswith("_")]
         known += getattr(module, "__all__", [])
@@ -188,6 +185,9 @@ def _find_wrapper(name: str) -> Callable[..., Any]:
             raise UsageError(f"env.wrappers: '{name}' is refused: {reason}; remove it")
     if inspect.isclass(wrapper) and issubclass(wrapper, gymnasium.vector.VectorEnv):
         raise UsageError(f"env.wrappers: '{name}' wraps a vector of environments; use its twin for a single one")
+    # A config may come from a stranger's checkpoint: only wrappers are called, not whatever can be imported.
+    if not (inspect.isclass(wrapper) and issubclass(wrapper, gymnasium.Wrapper)):
+        raise UsageError(f"env.wrappers: '{name}' is not a class derived from gymnasium.Wrapper; name one that is")
     return wrapper
 
 

@@ -161,7 +161,7 @@ class TestWrappers:
             ("vector", "has no wrapper 'vector'"),
             ("no_such_module:Wrapper", "module 'no_such_module'"),
             ("gymnasium.wrappers.vector:ClipReward", "a vector of environments"),
-            ("tests.envs.hostile:NotAnEnvironment", "returned NotAnEnvironment"),
+            ("tests.envs.hostile:NotAnEnvironment", "not a class derived from"),
             ("TimeLimit", "max_episode_steps"),
         ],
     )
@@ -353,3 +353,9 @@ def test_this_process_keeps_its_signal_handlers():
         GymnasiumBackend("CartPole-v1", 1, vectorization=vectorization).close()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         assert signal.getsignal(number) is not signal.SIG_IGN
+
+
+@pytest.mark.parametrize("name", ["subprocess:call", "os:system", "builtins:print", "gymnasium:make"])
+def test_nothing_but_wrappers_is_called(name):
+    with pytest.raises(UsageError, match=r"not a class derived from gymnasium\.Wrapper"):
+        GymnasiumBackend("CartPole-v1", 1, wrappers=[(name, {})])
