@@ -23,7 +23,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[box2d,dev,plots]'
 	@touch $@
 
-train: setup ## train the CartPole preset, a minute or two on a laptop
+train: setup ## train the CartPole preset, a few minutes on one core
 	$(BIN)/dqn train configs/cartpole.yaml
 
 test: setup ## run the tests

@@ -62,7 +62,7 @@ def resolve_hardware(options: RunOptions) -> Hardware:
         threads = min(available_cores(), MAX_LEARNER_THREADS) if convolutional and device.type == "cpu" else 1
     memory_format = options.memory_format
     if memory_format == "auto":
-        memory_format = "channels_last" if convolutional and device.type == "cuda" else "contiguous"
+        memory_format = "channels_last" if convolutional else "contiguous"
     return Hardware(device, threads, precision, memory_format, options.deterministic and device.type == "cuda")
 
 

@@ -36,9 +36,8 @@ class QNetwork(nn.Module):
 
     def forward(self, observation: Tensor) -> Output:
         """Returns what is said of ``observation [B, S, ...]``, given in the storage dtype."""
-        scaled = observation.to(torch.float32)
-        if self._scale != 1.0:
-            scaled = scaled * self._scale
+        # One pass over the batch: the product of bytes and a number is float32.
+        scaled = observation * self._scale if self._scale != 1.0 else observation.to(torch.float32)
         if scaled.ndim == 4:
             scaled = scaled.contiguous(memory_format=self._memory_format)
         if self._autocast is None:
