@@ -72,7 +72,8 @@ def pong_table(runs: list[dict[str, Any]]) -> str:
     protocol = runs[0]["protocol"]
     rows.append(
         f"\nThe evaluation is of the final checkpoint: {protocol['episodes']} games that training never saw, epsilon "
-        f"{protocol['epsilon']:g}. Seed 0 was trained by hand with the preset's values and scored with `--finished`; both ran beside other work."
+        f"{protocol['epsilon']:g}. "
+        "Seed 0 was trained by hand with the preset's values and scored with `--finished`; both ran beside other work."
     )
     return "\n".join(rows)
 
