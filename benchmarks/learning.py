@@ -32,6 +32,12 @@ def returns_of_training(run_dir: Path) -> list[list[float]]:
     return [[e["step"], e["episode_return"]] for e in map(json.loads, lines)]
 
 
+def commit(run_dir: Path) -> str:
+    """Returns the commit that trained a run, from the head of its config; empty if it was no checkout."""
+    lines = (run_dir / "config.yaml").read_text().splitlines()
+    return next((line.partition(": ")[2] for line in lines if line.startswith("# git: ")), "")
+
+
 def train(preset: str, seed: int, overrides: list[str], folder: Path) -> Path:
     """Trains one seed and returns its run folder."""
     run_dir = folder / f"{preset.replace('/', '-')}-s{seed}"
@@ -57,6 +63,7 @@ def score(run_dir: Path, preset: str, seed: int, overrides: list[str], protocol:
         "protocol": result["protocol"],
         "evaluations": [[line["step"], line["return_mean"]] for line in evaluations],
         "training_returns": returns_of_training(run_dir),
+        "commit": commit(run_dir),
         "machine": describe_machine(),
     }
 

@@ -10,7 +10,7 @@ import torch
 from dqn_cli.agent.bootstrap import DoubleOptions, GreedyOptions, double_bootstrap, greedy_bootstrap
 from dqn_cli.agent.explorer import EpsilonGreedy, EpsilonGreedyOptions
 from dqn_cli.agent.objective import TemporalDifference
-from dqn_cli.agent.optimizers import AdamOptions, RMSPropInsideRoot, RMSPropOptions
+from dqn_cli.agent.optimizers import Adam, AdamOptions, RMSPropInsideRoot, RMSPropOptions
 from dqn_cli.agent.targets import PeriodicBySteps, PeriodicByUpdates, PeriodicOptions, Polyak, PolyakOptions
 from dqn_cli.core.kinds import Kind, Table
 from dqn_cli.core.machine import available_cores
@@ -62,7 +62,7 @@ BOOTSTRAPS: Table = {
 
 # (options, parameters) -> torch.optim.Optimizer
 OPTIMIZERS: Table = {
-    "adam": Kind(AdamOptions, lambda o, p: torch.optim.Adam(p, lr=o.lr, eps=o.eps, fused=True)),
+    "adam": Kind(AdamOptions, lambda o, p: Adam(p, o.lr, o.eps)),
     "rmsprop": Kind(RMSPropOptions, lambda o, p: _rmsprop(o, p)),
 }
 

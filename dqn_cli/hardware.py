@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from dqn_cli.core.errors import UsageError
-from dqn_cli.core.machine import available_cores, cpu_flags
+from dqn_cli.core.machine import available_cores, cpu_flags, keep_freed_memory
 from dqn_cli.schema import RunOptions
 
 MAX_LEARNER_THREADS = 8
@@ -37,8 +37,9 @@ class Hardware:
     deterministic: bool = False
 
     def apply(self) -> None:
-        """Sets what holds for the whole process: threads, and whether kernels must be deterministic."""
+        """Sets what holds for the whole process: threads, memory, and whether kernels must be deterministic."""
         torch.set_num_threads(self.threads)
+        keep_freed_memory()
         if self.deterministic:
             # cuBLAS reads this when its first handle is made, and is not deterministic without it.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dqn_cli.agent.bootstrap import Bootstrap
 from dqn_cli.agent.objective import Objective
+from dqn_cli.agent.optimizers import limit_norm
 from dqn_cli.agent.targets import TargetUpdate
 from dqn_cli.core.stateful import State, detached
 from dqn_cli.core.types import Batch
@@ -51,7 +52,7 @@ class Learner:
         self.updates = 0
         device = self._parameters[0].device
         # Sums since the last report stay on the device: reading them would wait for it.
-        self._sums = torch.zeros(2, device=device)
+        self._sums = list(torch.zeros(2, device=device))
         self._summed = 0
 
     def update(self, batch: Batch, step: int) -> Tensor:
@@ -63,10 +64,11 @@ class Learner:
             backup = self._bootstrap(self.online, self.target, batch)
         losses, priority = self._objective(prediction, backup)
         loss = (batch.weight * losses).mean()
-        self._optimizer.zero_grad(set_to_none=True)
+        for parameter in self._parameters:
+            parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         if self._max_grad_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self._parameters, self._max_grad_norm)
+            limit_norm(self._parameters, self._max_grad_norm)
         if self._rate_factor is not None:
             factor = self._rate_factor(step)
             for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
@@ -75,7 +77,7 @@ class Learner:
         self.updates += 1
         self._target_update.after_update(self.online, self.target, self.updates)
         with torch.no_grad():
-            self._sums += torch.stack((loss.detach(), output.values().mean()))
+            torch._foreach_add_(self._sums, [loss.detach(), output.values().mean()])
         self._summed += 1
         return priority
 
@@ -83,8 +85,8 @@ class Learner:
         """Returns the mean loss and mean Q-value of the updates since the last report; empty without any."""
         if not self._summed:
             return {}
-        loss, q_mean = (self._sums / self._summed).tolist()
-        self._sums.zero_()
+        loss, q_mean = (torch.stack(self._sums) / self._summed).tolist()
+        torch._foreach_zero_(self._sums)
         self._summed = 0
         return {"loss": loss, "q_mean": q_mean}
 
@@ -96,7 +98,7 @@ class Learner:
             "optimizer": detached(self._optimizer.state_dict()),
             "target_update": self._target_update.state_dict(),
             "updates": self.updates,
-            "sums": self._sums.clone(),
+            "sums": torch.stack(self._sums),
             "summed": self._summed,
         }
 
@@ -107,5 +109,5 @@ class Learner:
         self._optimizer.load_state_dict(detached(state["optimizer"]))  # torch would go on with the tensors it is given
         self._target_update.load_state_dict(state["target_update"])
         self.updates = int(state["updates"])
-        self._sums.copy_(state["sums"])
+        torch._foreach_copy_(self._sums, list(state["sums"]))
         self._summed = int(state["summed"])

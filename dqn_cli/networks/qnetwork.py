@@ -36,10 +36,7 @@ class QNetwork(nn.Module):
 
     def forward(self, observation: Tensor) -> Output:
         """Returns what is said of ``observation [B, S, ...]``, given in the storage dtype."""
-        # One pass over the batch: the product of bytes and a number is float32.
-        scaled = observation * self._scale if self._scale != 1.0 else observation.to(torch.float32)
-        if scaled.ndim == 4:
-            scaled = scaled.contiguous(memory_format=self._memory_format)
+        scaled = self._scaled(observation)
         if self._autocast is None:
             features = self.torso(scaled)
         else:
@@ -47,3 +44,11 @@ class QNetwork(nn.Module):
                 features = self.torso(scaled)
         output: Output = self.head(features.to(torch.float32))
         return output
+
+    def _scaled(self, observation: Tensor) -> Tensor:
+        """Returns the observation in float32, scaled, in the torso's layout: all in one pass over the batch."""
+        layout = self._memory_format if observation.ndim == 4 else torch.contiguous_format
+        if self._scale == 1.0:
+            return observation.to(torch.float32, memory_format=layout)
+        scaled = torch.empty_like(observation, dtype=torch.float32, memory_format=layout)
+        return torch.mul(observation, self._scale, out=scaled)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dqn_cli.agent.optimizers import AdamOptions, RMSPropInsideRoot, RMSPropOptions
+from dqn_cli.agent.optimizers import Adam, AdamOptions, RMSPropInsideRoot, RMSPropOptions, limit_norm
 from dqn_cli.build import OPTIMIZERS
 from dqn_cli.core.kinds import make
 from tests.core.saving import reloaded
@@ -87,17 +87,55 @@ class TestRMSProp:
 
 
 class TestAdam:
-    def test_options_reach_torch(self):
-        optimizer = make(OPTIMIZERS, AdamOptions(lr=0.25, eps=0.5), [torch.nn.Parameter(torch.zeros(1))])
-        assert type(optimizer) is torch.optim.Adam
-        (group,) = optimizer.param_groups
-        assert (group["lr"], group["eps"], group["betas"], group["weight_decay"]) == (0.25, 0.5, (0.9, 0.999), 0)
+    def test_the_same_bits_as_torch(self):
+        generator = torch.Generator().manual_seed(0)
+        start = [torch.randn(shape, generator=generator) for shape in ((64, 33), (7,), ())]
+        ours, theirs = ([torch.nn.Parameter(tensor.clone()) for tensor in start] for _ in range(2))
+        optimizer = make(OPTIMIZERS, AdamOptions(lr=0.01, eps=1e-3), ours)
+        reference = torch.optim.Adam(theirs, lr=0.01, eps=1e-3, fused=True)
+        for number in range(5):
+            for group in (*optimizer.param_groups, *reference.param_groups):
+                group["lr"] = 0.01 / (number + 1)  # what a schedule does
+            for a, b in zip(ours, theirs, strict=True):
+                a.grad = torch.randn(a.shape, generator=generator)
+                b.grad = a.grad.clone()
+            optimizer.step()
+            reference.step()
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+    def test_parameters_without_gradient_stay(self):
+        used, unused = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.ones(1))
+        optimizer = Adam([used, unused], 0.1, 1e-8)
+        optimizer.step()
+        used.grad = torch.ones(1)
+        optimizer.step()
+        assert used.item() < 0.0
+        assert unused.item() == 1.0
+
+    def test_a_closure_is_refused(self):
+        with pytest.raises(ValueError, match="closure"):
+            Adam([torch.nn.Parameter(torch.zeros(1))], 0.1, 1e-8).step(lambda: 0.0)
 
     def test_one_step_in_closed_form(self):
         # Bias correction makes the first moments g and g^2: a step of lr g / (|g| + eps).
         moved = optimized(AdamOptions(lr=0.25, eps=0.5), GRADIENTS[:1])
         expected = [start - 0.25 * g / (abs(g) + 0.5) for start, g in zip(START, GRADIENTS[0], strict=True)]
         assert moved == pytest.approx(expected, rel=1e-9)
+
+
+class TestLimitNorm:
+    @pytest.mark.parametrize("scale", [1e-3, 0.9999999, 1.0, 1.0000001, 7.0, math.inf, math.nan])
+    def test_the_same_bits_as_torch(self, scale):
+        gradients = [torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])]
+        ours, theirs = ([torch.nn.Parameter(torch.zeros_like(g)) for g in gradients] for _ in range(2))
+        for parameters in (ours, theirs):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient * scale
+        unused = torch.nn.Parameter(torch.zeros(2))
+        limit_norm([*ours, unused], 5.0)
+        torch.nn.utils.clip_grad_norm_([*theirs, unused], 5.0)
+        for a, b in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
+import platform
 import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dqn_cli.core import machine
-from dqn_cli.core.machine import _cgroup_memory, _process_limit, available_cores, available_memory
+from dqn_cli.core.machine import (
+    _cgroup_memory,
+    _process_limit,
+    available_cores,
+    available_memory,
+    keep_freed_memory,
+)
 
 MIB = 2**20
 UNLIMITED_V1 = 9223372036854771712
@@ -138,3 +146,29 @@ class TestAvailable:
     def test_cores_are_those_that_the_process_may_use(self, monkeypatch):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5, 6})
         assert available_cores() == 3
+
+
+class TestKeepFreedMemory:
+    @staticmethod
+    def faults_of_a_second_allocation(size: int) -> int:
+        for _ in range(3):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            np.ones(size, np.uint8)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed blocks back")
+    def test_a_block_that_was_freed_is_used_again(self):
+        keep_freed_memory()
+        pages = 16 * MIB // resource.getpagesize()
+        assert self.faults_of_a_second_allocation(16 * MIB) < pages / 100
+
+    def test_a_replay_stays_on_pages_of_its_own(self):
+        keep_freed_memory()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        ring = np.zeros(256 * MIB, np.uint8)
+        ring[0] = 1
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 100
+
+    def test_other_c_libraries_are_left_alone(self, monkeypatch):
+        monkeypatch.setattr("dqn_cli.core.machine.ctypes.CDLL", lambda name: object())
+        keep_freed_memory()
