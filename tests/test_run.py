@@ -19,6 +19,7 @@ import torch
 from gymnasium.envs.classic_control import CartPoleEnv
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
+from dqn_cli import keeper as keeper_module
 from dqn_cli import run as run_module
 from dqn_cli.cli.main import main
 from dqn_cli.cli.options import presets_folder
@@ -353,11 +354,62 @@ def test_a_signal_in_an_evaluation_ends_it(tmp_path, monkeypatch):
     outcome = trained(tmp_path / "run", "evaluation.every_steps=100")
     assert (outcome.exit_code, outcome.step, outcome.evaluation) == (130, 100, None)
     assert records(tmp_path / "run", "evaluations") == []
-    assert read_checkpoint(tmp_path / "run").step == 100
+    read = read_checkpoint(tmp_path / "run")
+    assert read.step == 100
+    assert read.training is not None
+    assert read.training["keeper"]["interrupted"] == 100  # a resumed run begins with it
+
+
+def test_a_run_that_goes_on_has_no_report_where_it_was_stopped(tmp_path, monkeypatch):
+    """What the checkpoint remembers of the logs is what an unstopped run would have written until then."""
+    signalling(monkeypatch, 333)
+    folder = tmp_path / "run"
+    outcome = trained(folder, "checkpoint.every_steps=10000", "evaluation.every_steps=null")
+    assert records(folder, "metrics")[-1]["step"] == outcome.step
+    training = read_checkpoint(folder).training
+    assert training is not None
+    kept = (folder / "metrics.jsonl").read_bytes()[: training["log_offsets"]["metrics"]]
+    full = (cartpole_run() / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in full]
+    assert [json.loads(line)["step"] for line in kept.splitlines()] == [step for step in steps if step <= outcome.step]
+    # And what the next report will be made of is there: the episodes since the last one.
+    keeper = training["keeper"]
+    since = [e for e in records(folder, "episodes") if e["step"] > keeper["reported_step"]]
+    assert keeper["episodes"] == [[e["episode_return"], e["episode_length"]] for e in since]
+
+
+def test_the_last_checkpoint_knows_the_last_evaluation(tmp_path):
+    """A checkpoint is due at the last step, before the evaluation that ends a run."""
+    trained(tmp_path / "run", "total_steps=404", "checkpoint.every_steps=4", "evaluation.every_steps=1000")
+    (evaluation,) = records(tmp_path / "run", "evaluations")
+    training = read_checkpoint(tmp_path / "run").training
+    assert training is not None
+    assert evaluation["step"] == training["keeper"]["evaluated_step"] == 404
+    assert training["keeper"]["best"] == evaluation["return_mean"]
+    assert training["log_offsets"]["evaluations"] == (tmp_path / "run/evaluations.jsonl").stat().st_size
+
+
+def test_the_state_of_the_keeper_is_whole(tmp_path, monkeypatch):
+    """A fresh keeper that takes over the saved state has the same state, the clock apart."""
+    keepers = []
+
+    def kept(*arguments: Any) -> Any:
+        keepers.append(keeper_module.RunKeeper(*arguments))
+        return keepers[-1]
+
+    monkeypatch.setattr(run_module, "RunKeeper", kept)
+    trained(tmp_path / "one")
+    trained(tmp_path / "two", "total_steps=104", "seed=1")
+    saved, other = keepers[0].state_dict(), keepers[1].state_dict()
+    assert {name for name in saved if saved[name] == other[name]} <= {"interrupted", "episodes"}
+    keepers[1].load_state_dict(saved)
+    restored = keepers[1].state_dict()
+    assert restored.pop("seconds") == pytest.approx(saved.pop("seconds"), abs=1.0)
+    assert restored == saved
 
 
 def test_a_signal_while_the_run_is_put_together(tmp_path, monkeypatch):
-    keeper = run_module.RunKeeper
+    keeper = keeper_module.RunKeeper
 
     def signalled(*arguments: Any) -> Any:
         signal.raise_signal(signal.SIGTERM)

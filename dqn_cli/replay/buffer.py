@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from dqn_cli.core.errors import UsageError
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array, Batch, BoolArray, FloatArray, IntArray, ObservationSpec
 from dqn_cli.replay.frames import FrameStore
@@ -111,17 +112,28 @@ class Replay:
             "tail": self.items.tail,
             "head": self.items.head,
             "written": self.frames.written,
+            "ring": self.frames.capacity,
             "writer": self._writer.state_dict(),
             "sampler": self._sampler.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Takes over a state; frames and items must have been restored before."""
+        """Takes over a state; frames and items must have been restored before.
+
+        Raises:
+            UsageError: The state is of a replay of other sizes.
+            ValueError: Frames or items were not restored.
+        """
+        self._writer.load_state_dict(state["writer"])
+        if self.frames.capacity != state["ring"]:
+            raise UsageError(
+                f"replay.capacity: the checkpoint has a ring of {state['ring']} frames, the config one of "
+                f"{self.frames.capacity}; keep the capacity of the run"
+            )
         if self.frames.written != state["written"]:
             raise ValueError(f"the replay's frames end at {self.frames.written}, its state at {state['written']}")
         self._first_frames = [int(number) for number in state["first_frames"]]
         self.items.tail, self.items.head = int(state["tail"]), int(state["head"])
-        self._writer.load_state_dict(state["writer"])
         self._sampler.load_state_dict(state["sampler"])
 
 

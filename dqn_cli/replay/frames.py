@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dqn_cli.core.errors import UsageError
 from dqn_cli.core.types import Array
 
 FrameIds = npt.NDArray[np.int32]
@@ -44,12 +45,16 @@ class FrameStore(Protocol):
         """Returns ``[*ids.shape, ...]``, a fresh array."""
         ...
 
-    def export(self, first: int) -> Array:
-        """Returns a copy of the frames numbered from ``first`` to ``written``; ``first`` must still be there."""
+    def export(self, first: int, last: int) -> Array:
+        """Returns a copy of the frames numbered from ``first`` to ``last``, all of which must be there."""
         ...
 
     def restore(self, first: int, frames: Array) -> None:
-        """Puts back frames that ``export(first)`` returned, M at most ``capacity``, under the same numbers and ids."""
+        """Puts back frames that ``export(first, ...)`` returned, under the same numbers and ids.
+
+        Raises:
+            UsageError: They are of another shape or dtype.
+        """
         ...
 
 
@@ -80,15 +85,22 @@ class DenseHostFrames:
         """Returns ``[*ids.shape, ...]``, a fresh array."""
         return self._frames.take(ids, axis=0)
 
-    def export(self, first: int) -> Array:
-        """Returns a copy of the frames numbered from ``first`` to ``written``."""
+    def export(self, first: int, last: int) -> Array:
+        """Returns a copy of the frames numbered from ``first`` to ``last``."""
         oldest = max(1, self.written - self.capacity + 1)
-        if first < oldest:
-            raise ValueError(f"frame {first} is not there: the ring's oldest is {oldest}")
-        return self._frames[self._slots(first, max(0, self.written - first + 1))]
+        if not oldest <= first <= last <= self.written:
+            raise ValueError(f"frames {first} to {last} are not there: the ring holds {oldest} to {self.written}")
+        return self._frames[self._slots(first, last - first + 1)]
 
     def restore(self, first: int, frames: Array) -> None:
-        """Puts back frames that ``export(first)`` returned, under the same numbers and ids."""
+        """Puts back frames that ``export(first, ...)`` returned, under the same numbers and ids.
+
+        Raises:
+            UsageError: They are of another shape or dtype.
+        """
+        saved, own = (f"{list(f.shape[1:])} {f.dtype}" for f in (frames, self._frames))
+        if saved != own:
+            raise UsageError(f"env: the checkpoint has frames of {saved}, the config {own}; keep the run's environment")
         self._write(first, frames)
         self.written = max(self.written, first + len(frames) - 1)
 

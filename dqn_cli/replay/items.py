@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dqn_cli.core.errors import UsageError
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import IntArray
 from dqn_cli.replay.frames import FrameIds
@@ -102,7 +103,14 @@ class ItemTable:
         }
 
     def restore(self, exported: State) -> None:
-        """Puts back what ``export`` returned, under the same keys; ``tail`` and ``head`` are set by the owner."""
+        """Puts back what ``export`` returned, under the same keys; ``tail`` and ``head`` are set by the owner.
+
+        Raises:
+            UsageError: The items are of another stack depth.
+        """
+        saved, own = exported["stack"].shape[1], self._stack.shape[1]
+        if saved != own:
+            raise UsageError(f"env.stack: the checkpoint has {saved}, the config {own}; set env.stack={saved}")
         first = int(exported["first"])
         count = len(exported["action"])
         keep = slice(max(0, count - self.capacity), count)

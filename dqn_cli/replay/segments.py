@@ -15,13 +15,15 @@ from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array
 from dqn_cli.replay.buffer import Replay
 
-_CHUNK_BYTES = 1 << 26  # an LZ4 block holds less than 2 GiB
+_SEGMENT_BYTES = 1 << 26
+"""Of frames in a segment, unpacked: what a checkpoint takes beside the replay is a small multiple of it."""
 
 
 class ReplaySegments:
     """The folder of segment files of one run.
 
-    A segment holds a run of consecutive frames, packed with LZ4, and the items emitted meanwhile.
+    A segment holds a run of consecutive frames, packed with LZ4. The items emitted since the checkpoint before are in
+    the last segment of a checkpoint: it stays for as long as any of them lives, since none outlives its frames.
 
     Args:
         folder: Where the segments lie; made when the first is written.
@@ -35,16 +37,17 @@ class ReplaySegments:
 
     def save(self, replay: Replay) -> list[str]:
         """Writes what is new and returns the names of all segments that the replay's state needs."""
-        frames, items = replay.frames, replay.items
+        frames, items_head = replay.frames, replay.items.head
         oldest = max(1, frames.written - frames.capacity + 1)
-        if frames.written >= self._next_frame:
-            first = max(self._next_frame, oldest)
-            name = f"{first:012d}-{frames.written:012d}.segment"
-            content = {"first_frame": first, **_pack(frames.export(first)), "items": items.export(self._next_key)}
+        begin, end = max(self._next_frame, oldest), frames.written
+        if end >= self._next_frame:
             self._folder.mkdir(parents=True, exist_ok=True)
-            write_durably(self._folder / name, lambda file: torch.save(content, file))
-            self._saved.append((name, frames.written))
-            self._next_frame, self._next_key = frames.written + 1, items.head
+            step = max(1, _SEGMENT_BYTES // frames.export(begin, begin).nbytes)
+            for first in range(begin, end + 1, step):
+                last = min(first + step - 1, end)
+                items = replay.items.export(self._next_key if last == end else items_head)
+                self._write(first, last, _pack(frames.export(first, last)) | {"items": items})
+            self._next_key = items_head
         self._saved = [(name, last) for name, last in self._saved if last >= oldest]
         return [name for name, _ in self._saved]
 
@@ -62,6 +65,12 @@ class ReplaySegments:
             self._next_frame = last + 1
             self._next_key = int(content["items"]["first"]) + len(content["items"]["action"])
 
+    def _write(self, first: int, last: int, content: State) -> None:
+        name = f"{first:012d}-{last:012d}.segment"
+        write_durably(self._folder / name, lambda file: torch.save({"first_frame": first, **content}, file))
+        self._saved.append((name, last))
+        self._next_frame = last + 1
+
     def prune(self, needed: Iterable[str]) -> None:
         """Deletes the segments that no kept checkpoint needs."""
         keep = set(needed)
@@ -71,14 +80,14 @@ class ReplaySegments:
 
 
 def _pack(frames: Array) -> State:
-    per_chunk = max(1, _CHUNK_BYTES // max(1, frames[:1].nbytes))
-    chunks = [
-        torch.frombuffer(bytearray(lz4.block.compress(frames[i : i + per_chunk].tobytes())), dtype=torch.uint8)
-        for i in range(0, len(frames), per_chunk)
-    ]
-    return {"chunks": chunks, "shape": list(frames.shape), "dtype": frames.dtype.str}
+    packed = lz4.block.compress(np.ascontiguousarray(frames).data)
+    return {
+        "packed": torch.frombuffer(bytearray(packed), dtype=torch.uint8),
+        "shape": list(frames.shape),
+        "dtype": frames.dtype.str,
+    }
 
 
 def _unpack(content: State) -> Array:
-    raw = b"".join(lz4.block.decompress(chunk.numpy().tobytes()) for chunk in content["chunks"])
+    raw = lz4.block.decompress(content["packed"].numpy().data)
     return cast("Array", np.frombuffer(raw, dtype=np.dtype(content["dtype"])).reshape(content["shape"]))

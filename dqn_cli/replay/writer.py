@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from dqn_cli.core.errors import UsageError
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import BoolArray, FloatArray, IntArray
 from dqn_cli.replay.frames import BLANK, FrameIds
@@ -95,7 +96,16 @@ class NStepWriter:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Takes over open windows that ``state_dict`` returned."""
+        """Takes over open windows that ``state_dict`` returned.
+
+        Raises:
+            UsageError: They are of another number of environments, or of another n or S.
+        """
+        saved = (*state["open"].shape, state["current"].shape[1])
+        own = (*self._open.shape, self._current.shape[1])
+        for key, theirs, ours in zip(("env.num_envs", "replay.n_step", "env.stack"), saved, own, strict=True):
+            if theirs != ours:
+                raise UsageError(f"{key}: the checkpoint has {theirs}, the config {ours}; set {key}={theirs}")
         self._steps = int(state["steps"])
         self._current = state["current"].numpy().copy()
         self._open = state["open"].numpy().copy()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dqn_cli.core.errors import UsageError
 from dqn_cli.replay.frames import BLANK, DenseHostFrames
 
 
@@ -54,7 +55,7 @@ def test_what_is_gathered_or_exported_is_a_copy():
     frames = ring(4)
     ids = frames.append(frames_from(1, 4))
     frames.gather(ids)[:] = 9
-    frames.export(1)[:] = 9
+    frames.export(1, 4)[:] = 9
     assert frames.gather(ids).tolist() == [[1, 1], [2, 2], [3, 3], [4, 4]]
 
 
@@ -66,24 +67,22 @@ def test_the_blank_frame_stays_blank():
 
 
 @settings(max_examples=60)
-@given(capacity=st.integers(1, 9), written=st.integers(0, 40), pieces=st.integers(1, 4), data=st.data())
+@given(capacity=st.integers(1, 9), written=st.integers(1, 40), pieces=st.integers(1, 4), data=st.data())
 def test_restored_frames_have_their_numbers_and_ids(capacity, written, pieces, data):
     frames = ring(capacity)
     slots = {number: int(frames.append(frames_from(number, 1))[0]) for number in range(1, written + 1)}
     oldest = max(1, written - capacity + 1)
-    first = data.draw(st.integers(oldest, written + 1))
-    exported = frames.export(first)
-    assert exported.tolist() == frames_from(first, written + 1 - first).tolist()
-
+    first = data.draw(st.integers(oldest, written))
     twin = ring(capacity)
-    for piece in np.array_split(np.arange(len(exported)), pieces):
+    for piece in np.array_split(np.arange(first, written + 1), pieces):
         if len(piece):
-            twin.restore(first + int(piece[0]), exported[piece])
-    if len(exported):
-        assert twin.written == written
-        ids = np.array([slots[number] for number in range(first, written + 1)], np.int32)
-        np.testing.assert_array_equal(twin.gather(ids), exported)
-        assert twin.append(frames_from(written + 1, 1)) == frames.append(frames_from(written + 1, 1))
+            exported = frames.export(int(piece[0]), int(piece[-1]))
+            assert exported.tolist() == frames_from(int(piece[0]), len(piece)).tolist()
+            twin.restore(int(piece[0]), exported)
+    assert twin.written == written
+    ids = np.array([slots[number] for number in range(first, written + 1)], np.int32)
+    np.testing.assert_array_equal(twin.gather(ids), frames.gather(ids))
+    assert twin.append(frames_from(written + 1, 1)) == frames.append(frames_from(written + 1, 1))
 
 
 def test_more_frames_than_fit_are_refused():
@@ -98,10 +97,18 @@ def test_more_frames_than_fit_are_refused():
         ring(0)
 
 
-@pytest.mark.parametrize(("written", "first"), [(5, 2), (5, 0), (9, 6), (2, 0), (2, -1)])
-def test_frames_that_are_gone_are_not_exported(written, first):
+@pytest.mark.parametrize(
+    ("written", "first", "last"), [(5, 2, 5), (5, 0, 5), (9, 6, 9), (2, 0, 2), (2, -1, 2), (5, 4, 6), (5, 5, 4)]
+)
+def test_frames_that_are_not_there_are_not_exported(written, first, last):
     frames = ring(3)
     for number in range(1, written + 1):
         frames.append(frames_from(number, 1))
-    with pytest.raises(ValueError, match=f"frame {first} is not there"):
-        frames.export(first)
+    with pytest.raises(ValueError, match=f"frames {first} to {last} are not there"):
+        frames.export(first, last)
+
+
+@pytest.mark.parametrize("frames", [np.zeros((1, 1), np.float32), np.zeros((1, 2), np.uint8)])
+def test_frames_of_another_form_are_not_restored(frames):
+    with pytest.raises(UsageError, match=r"the checkpoint has frames of \[.*, the config \[2\] float32"):
+        ring(3).restore(1, frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dqn_cli.core.errors import UsageError
 from dqn_cli.core.stateful import State
 from dqn_cli.replay import segments as segments_module
 from dqn_cli.replay.buffer import Replay
@@ -64,10 +66,16 @@ def cases(draw):
     return draw(scripts(num_envs)), stack, n_step, draw(st.integers(1, 60)), ring, gaps
 
 
-@settings(max_examples=25)
-@given(case=cases(), later=st.integers(1, 40), keep=st.integers(1, 2))
-def test_a_restored_replay_goes_on_as_the_saved_one(case, later, keep):
+@settings(max_examples=40)
+@given(case=cases(), later=st.integers(1, 40), keep=st.integers(1, 2), size=st.sampled_from([1, 60, 1 << 26]))
+def test_a_restored_replay_goes_on_as_the_saved_one(case, later, keep, size):
     """Several checkpoints, old segments pruned, and a restored replay that is itself saved and restored."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments_module, "_SEGMENT_BYTES", size)
+        check_that_a_restored_replay_goes_on(case, later, keep)
+
+
+def check_that_a_restored_replay_goes_on(case: Any, later: int, keep: int) -> None:
     script, stack, n_step, capacity, ring, gaps = case
 
     def fresh() -> Replay:
@@ -164,9 +172,9 @@ def test_pruning_deletes_what_no_checkpoint_needs_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.bool_])
-@pytest.mark.parametrize("chunk", [1, 41, 1 << 26], ids=["frame by frame", "few", "at once"])
-def test_frames_come_back_bit_for_bit(tmp_path, monkeypatch, dtype, chunk):
-    monkeypatch.setattr(segments_module, "_CHUNK_BYTES", chunk)
+@pytest.mark.parametrize("size", [1, 41, 1 << 26], ids=["frame by frame", "few", "at once"])
+def test_frames_come_back_bit_for_bit(tmp_path, monkeypatch, dtype, size):
+    monkeypatch.setattr(segments_module, "_SEGMENT_BYTES", size)
     raw = np.random.Generator(np.random.PCG64(0)).integers(0, 2 if dtype == np.bool_ else 256, (23, 1, 5, 4))
     frames = raw.astype(dtype)
     if dtype == np.float32:
@@ -188,9 +196,29 @@ def test_frames_come_back_bit_for_bit(tmp_path, monkeypatch, dtype, chunk):
         replay.append(*Step(np.zeros(1, np.int64), np.zeros(1), no, no, frame[None], no, frame[None]))
     twin, segments = fresh(), ReplaySegments(tmp_path)
     restored(tmp_path, segments.save(replay), reopened(replay.state_dict()), twin)
-    assert twin.frames.export(1).tobytes() == frames.tobytes()
-    assert twin.frames.export(1).dtype == dtype
+    assert twin.frames.export(1, 23).tobytes() == frames.tobytes()
+    assert twin.frames.export(1, 23).dtype == dtype
     assert torch.equal(twin.sample(99).observation.view(torch.uint8), replay.sample(99).observation.view(torch.uint8))
+
+
+def test_a_checkpoint_needs_little_memory_beside_the_replay(tmp_path, monkeypatch):
+    monkeypatch.setattr(segments_module, "_SEGMENT_BYTES", 1 << 20)
+    replay = Replay(
+        DenseHostFrames(4096, (64, 64), np.dtype(np.uint8)),
+        ItemTable(1, 1),
+        NStepWriter(1, 1, 1, 0.9),
+        UniformSampler(np.random.Generator(np.random.PCG64(0))),
+        torch.device("cpu"),
+        1,
+    )
+    noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (4096, 64, 64), np.uint8)
+    replay.frames.append(noise)  # 16 MiB that nothing can compress
+    tracemalloc.start()
+    names = ReplaySegments(tmp_path).save(replay)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(names) == 16
+    assert peak < 6 << 20
 
 
 class TestState:
@@ -229,3 +257,18 @@ class TestState:
         replay, _ = self.filled()
         with pytest.raises(ValueError, match=f"frames end at 0, its state at {replay.frames.written}"):
             make_replay(2, 4, 3, 300, 600).load_state_dict(replay.state_dict())
+
+    @pytest.mark.parametrize(
+        ("other", "what"),
+        [
+            ((3, 4, 3, 300, 600), "env.num_envs: the checkpoint has 2, the config 3"),
+            ((2, 1, 3, 300, 600), "env.stack: the checkpoint has 4, the config 1"),
+            ((2, 4, 5, 300, 600), "replay.n_step: the checkpoint has 3, the config 5"),
+            ((2, 4, 3, 300, 601), "replay.capacity: the checkpoint has a ring of 600 frames, the config one of 601"),
+        ],
+    )
+    def test_a_state_of_other_sizes_is_refused(self, other, what, tmp_path):
+        replay, _ = self.filled()
+        twin = make_replay(*other)
+        with pytest.raises(UsageError, match=what):
+            restored(tmp_path, ReplaySegments(tmp_path).save(replay), replay.state_dict(), twin)

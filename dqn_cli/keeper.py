@@ -1,0 +1,216 @@
+"""Listens to the loop of one run: its events become logs, scores and checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from dqn_cli.compose import Training
+from dqn_cli.core.errors import RunError
+from dqn_cli.core.stateful import State
+from dqn_cli.evaluate import Evaluation, Evaluator
+from dqn_cli.hardware import Hardware
+from dqn_cli.schema import RunOptions
+from dqn_cli.telemetry.progress import ProgressDisplay, Snapshot
+from dqn_cli.training.checkpoint import CheckpointWriter
+from dqn_cli.training.loop import CheckpointDue, EpisodeFinished, EvaluationDue, Event, Finished, ReportDue
+from dqn_cli.training.run_folder import RunLogs
+from dqn_cli.training.signals import StopRequest
+
+
+class RunKeeper:
+    """Writes what is due when it is due; ``Stateful``, so that its logs and scores go on after a resume.
+
+    Args:
+        training: The objects of the run.
+        options: Its options.
+        hardware: What it computes on.
+        logs: Where numbers go.
+        checkpoints: Where states go.
+        progress: What a person sees.
+        request: A signal that has arrived.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        options: RunOptions,
+        hardware: Hardware,
+        logs: RunLogs,
+        checkpoints: CheckpointWriter,
+        progress: ProgressDisplay,
+        request: StopRequest,
+    ) -> None:
+        self._training, self._options = training, options
+        self._logs, self._checkpoints, self._progress = logs, checkpoints, progress
+        self._request = request
+        request.listen(self._request_stop)
+        evaluation = options.evaluation
+        self._evaluator = Evaluator(
+            options, hardware, evaluation.episodes, evaluation.epsilon, options.seed, "training evaluation"
+        )
+        self.evaluation: Evaluation | None = None
+        self.saved_step = self.evaluated_step = -1
+        self._unsaved = False  # something was logged or scored since the last save
+        self._interrupted: int | None = None  # step of an evaluation that a signal ended
+        self._best: float | None = None
+        self._latest: dict[str, float] = {}
+        self._episodes: list[tuple[float, int]] = []  # return and length since the last report
+        self._started = time.monotonic()
+        self._reported = (0, self._started)
+        self._away = 0.0  # seconds since the last report spent on evaluations and checkpoints
+        self._speed = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the start."""
+        return time.monotonic() - self._started
+
+    def follow(self) -> str:
+        """Sees the run through and returns why it ended."""
+        for event in self._training.loop.run():
+            self._handle(event)
+            if isinstance(event, Finished):
+                return event.reason
+        raise RunError("training ended without saying why")
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case EpisodeFinished(step, episode):
+                self._logs.episode(step, episode)
+                self._episodes.append((episode.score, episode.length))
+                self._unsaved = True
+                self._show()
+            case ReportDue(step):
+                self._report(step)
+                self._show()
+            case EvaluationDue(step):
+                self._aside(lambda: self._evaluate(step))
+            case CheckpointDue(step):
+                self._aside(lambda: self._save(step))
+            case Finished(step):
+                self._finish(step)
+
+    def _finish(self, step: int) -> None:
+        if self._request.signal is not None:
+            self._progress.message(f"step {step:,}: stopping; Ctrl-C again ends at once, without saving")
+            self._save(step)
+            self._report(step)  # after the save: a run that goes on from it has no report here
+        else:
+            self._report(step)
+            if self._options.evaluation.every_steps is not None:
+                self._evaluate(step)
+            self._save(step)
+        self._show()
+
+    def _aside(self, work: Callable[[], None]) -> None:
+        """Does work whose time is not the loop's."""
+        before = time.monotonic()
+        work()
+        self._away += time.monotonic() - before
+
+    def _report(self, step: int) -> None:
+        now = time.monotonic()
+        last_step, last_time = self._reported
+        if step == last_step:
+            return
+        self._speed = (step - last_step) / max(1e-9, now - last_time - self._away)
+        self._reported, self._away = (step, now), 0.0
+        fresh = self._training.learner.report()
+        self._latest |= fresh
+        count = len(self._episodes)
+        self._logs.metrics(
+            step,
+            {
+                "updates": self._training.learner.updates,
+                "episodes": self._training.loop.episodes,
+                "wall_seconds": round(now - self._started, 3),
+                "steps_per_second": round(self._speed, 1),
+                "episode_return": sum(score for score, _ in self._episodes) / count if count else None,
+                "episode_length": sum(length for _, length in self._episodes) / count if count else None,
+                "loss": fresh.get("loss"),
+                "q_mean": fresh.get("q_mean"),
+                "epsilon": self._training.actor.explorer.epsilon(step),
+            },
+        )
+        self._episodes.clear()
+        self._unsaved = True
+
+    def _show(self) -> None:
+        loop = self._training.loop
+        returns = list(loop.returns)[-100:]
+        self._progress.update(
+            Snapshot(
+                step=loop.step,
+                episodes=loop.episodes,
+                return_mean=sum(returns) / len(returns) if returns else None,
+                epsilon=self._training.actor.explorer.epsilon(loop.step),
+                loss=self._latest.get("loss"),
+                q_mean=self._latest.get("q_mean"),
+                steps_per_second=self._speed,
+            )
+        )
+
+    def _evaluate(self, step: int) -> None:
+        if step == self.evaluated_step:
+            return
+        evaluation = self._evaluator.evaluate(self._training.learner.online, lambda: self._request.signal is not None)
+        self._unsaved = True
+        if evaluation is None:
+            self._interrupted = step
+            return
+        self.evaluation, self.evaluated_step, self._interrupted = evaluation, step, None
+        summary = evaluation.summary
+        wall = {"wall_seconds": round(self.seconds, 3)}
+        self._logs.evaluation(step, wall | evaluation.as_dict())
+        stalled = f", {evaluation.stalled} stalled at the frame cap" if evaluation.stalled else ""
+        self._progress.message(
+            f"step {step:,}: evaluation return {summary.return_mean:.1f} +- {summary.return_std:.1f} "
+            f"over {summary.episodes} episodes{stalled}"
+        )
+        if self._best is None or summary.return_mean > self._best:
+            self._best = summary.return_mean
+            if self._options.checkpoint.keep_best:
+                self._checkpoints.save_best(step, self._training.learner.online.state_dict())
+
+    def _save(self, step: int) -> None:
+        if step == self.saved_step and not self._unsaved:
+            return
+        self._logs.flush()
+        training = self._training
+        state: State = {
+            "learner": training.learner.state_dict(),
+            "explorer": training.actor.explorer.state_dict(),
+            "replay": training.replay.state_dict(),
+            "environments": training.environments.state_dict(),
+            "loop": training.loop.state_dict(),
+            "keeper": self.state_dict(),
+            "log_offsets": self._logs.offsets(),
+        }
+        self._checkpoints.save(step, state["learner"]["online"], state, training.replay)
+        self.saved_step, self._unsaved = step, False
+
+    def state_dict(self) -> State:
+        """Returns what the next report, evaluation and choice of the best depend on."""
+        return {
+            "best": self._best,
+            "evaluated_step": self.evaluated_step,
+            "interrupted": self._interrupted,
+            "reported_step": self._reported[0],
+            "latest": dict(self._latest),
+            "episodes": [list(episode) for episode in self._episodes],
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes over a state that ``state_dict`` returned; the clock goes on where it stood."""
+        now = time.monotonic()
+        self._best, self._interrupted = state["best"], state["interrupted"]
+        self.evaluated_step = int(state["evaluated_step"])
+        self._reported = (int(state["reported_step"]), now)
+        self._latest = dict(state["latest"])
+        self._episodes = [(float(score), int(length)) for score, length in state["episodes"]]
+        self._started = now - float(state["seconds"])
+
+    def _request_stop(self) -> None:
+        self._training.loop.stop_requested = True
