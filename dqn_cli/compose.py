@@ -111,6 +111,13 @@ def make_network(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware)
     ).to(hardware.device)
 
 
+def network_shape(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> QNetwork:
+    """Makes the same Q-network without memory behind its parameters, which may be more than there is."""
+    meta = torch.device("meta")
+    with meta:
+        return make_network(options, spec, replace(hardware, device=meta))
+
+
 def history_steps(options: RunOptions, spec: EnvironmentSpec) -> int:
     """Returns how many vector steps an item reaches back, n + S - 1."""
     return options.replay.n_step + spec.observation.stack - 1

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from importlib import metadata
+from typing import Any, cast
 
 import torch
 
 from dqn_cli.agent.actor import greedy_actions
-from dqn_cli.compose import environment_spec, make_environments, make_network
+from dqn_cli.compose import environment_spec, make_environments, make_network, network_shape
 from dqn_cli.config.problems import validate
 from dqn_cli.core.errors import RunError, UsageError
 from dqn_cli.envs.lineage import EpisodeQueue
@@ -111,7 +113,9 @@ class Evaluator:
         self._seeds = episode_seeds(seed, episodes, purpose)
         environment = options.env.model_dump(mode="json", exclude=set(_NOT_OF_THE_PROTOCOL))
         cap = min(getattr(options.env, "max_episode_frames", MAX_EPISODE_FRAMES), MAX_EPISODE_FRAMES)
-        self._protocol = EvaluationProtocol(environment, purpose, episodes, epsilon, seed, cap)
+        self._protocol = EvaluationProtocol(
+            environment, purpose, episodes, epsilon, seed, cap, hardware.precision, _software(options)
+        )
 
     def evaluate(self, network: QNetwork, stopped: Callable[[], bool] = lambda: False) -> Evaluation | None:
         """Plays the whole set with ``network``; None if ``stopped`` became true before its end.
@@ -149,8 +153,11 @@ def load_network(checkpoint: Checkpoint, options: RunOptions, hardware: Hardware
     Raises:
         UsageError: The weights do not fit the network that the checkpoint's own config describes.
     """
-    network = make_network(options, environment_spec(options), hardware)
-    load_weights(network, checkpoint, "its own config describes")
+    spec, whose = environment_spec(options), "its own config describes"
+    # Without memory first: a config may describe a network that is larger than the machine.
+    check_weights(network_shape(options, spec, hardware), checkpoint, whose)
+    network = make_network(options, spec, hardware)
+    load_weights(network, checkpoint, whose)
     return network
 
 
@@ -158,9 +165,19 @@ def load_weights(network: QNetwork, checkpoint: Checkpoint, whose: str) -> None:
     """Copies the weights of a checkpoint into ``network``.
 
     Raises:
-        UsageError: They are of a network of other sizes; ``whose`` says which was expected.
+        UsageError: They are of a network of other sizes, or no numbers; ``whose`` says which was expected.
     """
-    expected = {name: _form(tensor) for name, tensor in network.state_dict().items()}
+    check_weights(network, checkpoint, whose)
+    network.load_state_dict(checkpoint.weights)
+
+
+def check_weights(network: QNetwork, checkpoint: Checkpoint, whose: str) -> None:
+    """Compares the weights of a checkpoint with ``network``, whose parameters need no memory behind them.
+
+    Raises:
+        UsageError: They are of a network of other sizes, or no numbers; ``whose`` says which was expected.
+    """
+    expected = {name: _form(tensor, expected=True) for name, tensor in network.state_dict().items()}
     found = {name: _form(tensor) for name, tensor in checkpoint.weights.items()}
     for name in [*expected, *found]:
         if expected.get(name) != found.get(name):
@@ -168,18 +185,30 @@ def load_weights(network: QNetwork, checkpoint: Checkpoint, whose: str) -> None:
                 f"{checkpoint.path} does not fit the network that {whose}: {name} is "
                 f"{found.get(name, 'missing')} in the file, {expected.get(name, 'absent')} in the network"
             )
-    network.load_state_dict(checkpoint.weights)
+    for name, tensor in checkpoint.weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UsageError(
+                f"{checkpoint.path}: {name} holds values that are no finite numbers: its training had diverged; use "
+                "an earlier checkpoint"
+            )
 
 
-def _form(tensor: torch.Tensor) -> str:
+def _form(tensor: torch.Tensor, expected: bool = False) -> str:
     """Returns what must be equal for one tensor to be copied into another, for people."""
-    kind = "" if tensor.layout is torch.strided and not tensor.is_meta else " without values"
+    kind = "" if expected or _has_values(tensor) else " without values"
     dtype = "" if tensor.dtype is torch.float32 else f" {tensor.dtype}"
     return f"{list(tensor.shape)}{dtype}{kind}"
 
 
+def _has_values(tensor: torch.Tensor) -> bool:
+    """Returns whether each element has its own memory: a small file can claim any shape without."""
+    if tensor.layout is not torch.strided or tensor.is_meta:
+        return False
+    return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+
+
 def final_evaluation(
-    checkpoint: Checkpoint, episodes: int, epsilon: float | None, seed: int, device: str
+    checkpoint: Checkpoint, episodes: int, epsilon: float | None, seed: int, device: str, trust: bool = False
 ) -> Evaluation:
     """Evaluates a checkpoint on episodes that training never saw.
 
@@ -189,8 +218,14 @@ def final_evaluation(
         epsilon: Probability of a random action; None: as in the evaluations of its training.
         seed: Seed of the set.
         device: As in a config.
+        trust: Import the modules that the checkpoint's config names.
+
+    Raises:
+        UsageError: The config names a module and is not trusted, or the weights do not fit it.
     """
     options = checkpoint_options(checkpoint, device)
+    if not trust:
+        _refuse_imports(options, checkpoint)
     hardware = resolve_hardware(options)
     hardware.apply()
     network = load_network(checkpoint, options, hardware)
@@ -201,16 +236,44 @@ def final_evaluation(
     return evaluation
 
 
+def _refuse_imports(options: RunOptions, checkpoint: Checkpoint) -> None:
+    """Refuses a config that would import a module of its own choice: importing is running."""
+    env = cast("Any", options.env)
+    named = [("env.id", getattr(env, "id", ""))]
+    named += [("env.wrappers", wrapper.name) for wrapper in getattr(env, "wrappers", ())]
+    for key, name in named:
+        module = name.rpartition(":")[0]
+        if module:
+            raise UsageError(
+                f"{checkpoint.path}: its {key} '{name}' imports the Python module '{module}', which runs that "
+                "module's code; add --trust if you know where the checkpoint comes from"
+            )
+
+
+def _software(options: RunOptions) -> dict[str, str]:
+    """Returns the versions of the packages that play."""
+    env = cast("Any", options.env)
+    packages = ["ale-py"] if env.kind == "atari" else ["gymnasium"]
+    packages += [module.partition(".")[0] for module in [getattr(env, "id", "").rpartition(":")[0]] if module]
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # a module of the user's own has no version
+            found[package] = metadata.version(package)
+    return found
+
+
 def checkpoint_options(checkpoint: Checkpoint, device: str) -> RunOptions:
     """Returns the options of the run that wrote a checkpoint, for the machine at hand.
 
     The config says what was chosen on the machine that trained; what ``auto`` means may be another thing here.
     """
     trained = validate(checkpoint.config, RunOptions, str(checkpoint.path))
-    here = {
+    here: dict[str, Any] = {
         "device": device,
         "threads": "auto",
         "memory_format": "auto",
         "precision": "float32" if trained.precision == "float32" else "auto",
     }
+    if hasattr(trained.env, "threads"):
+        here["env"] = trained.env.model_copy(update={"threads": "auto"})
     return trained.model_copy(update=here)

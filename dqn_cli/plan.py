@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 
-from dqn_cli.compose import environment_spec, history_steps, learning_begins, make_network, num_envs
+from dqn_cli.compose import environment_spec, history_steps, learning_begins, network_shape, num_envs
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.machine import available_memory
 from dqn_cli.core.types import IntArray
@@ -20,7 +21,13 @@ from dqn_cli.schema import RunOptions
 from dqn_cli.training.pacing import Pacing
 
 RESERVE_BYTES = 512 * 2**20
-"""Kept free beside the replay, for the program, its networks and the emulators."""
+"""Kept free beside replay and networks, for the program, the emulators, and a checkpoint that is being written."""
+
+_COPIES_OF_PARAMETERS = 5
+"""Online and target network, gradients, and two moments of the optimiser."""
+
+_MOST_PERIODS = 1_000_000
+"""Beyond, target copies that have no closed form are not counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +38,18 @@ class Plan:
         spec: The environments.
         hardware: What it computes on.
         parameters: Trainable parameters of the online network.
+        network_bytes: Memory of the networks, gradients and optimiser, on the device.
         replay_bytes: Memory of the full replay.
         updates: Gradient steps of the whole run.
-        target_copies: Copies of the network into the target network; None where it moves at every update.
+        target_copies: Copies of the network into the target network; None where it moves at every update, or where
+            they are too many to count.
         options: The options, for reading.
     """
 
     spec: EnvironmentSpec
     hardware: Hardware
     parameters: int
+    network_bytes: int
     replay_bytes: int
     updates: int
     target_copies: int | None
@@ -57,6 +67,7 @@ class Plan:
             "total_steps": self.options.total_steps,
             "total_frames": self.options.total_steps * self.spec.frames_per_step,
             "parameters": self.parameters,
+            "network_bytes": self.network_bytes,
             "replay_capacity": self.options.replay.capacity,
             "replay_bytes": self.replay_bytes,
             "updates": self.updates,
@@ -72,7 +83,6 @@ class Plan:
         o, spec, observation = self.options, self.spec, self.spec.observation
         frames = o.total_steps * spec.frames_per_step
         shape = "x".join(map(str, (observation.stack, *observation.shape)))
-        copies = "at every update" if self.target_copies is None else f"{self.target_copies:,} copies"
         memory = self.hardware.memory_format.replace("_", " ")
         return [
             ("environment", f"{spec.name}, {spec.num_envs} at once, {spec.num_actions} actions, observation {shape} "
@@ -80,18 +90,24 @@ class Plan:
             ("steps", f"{o.total_steps:,}" + (f" ({frames:,} frames)" if spec.frames_per_step > 1 else "")),
             ("network", f"{self.parameters:,} parameters"),
             ("replay", f"{o.replay.capacity:,} transitions, {size(self.replay_bytes)} when full"),
-            ("updates", f"{self.updates:,} of {o.learning.batch_size} transitions, target network: {copies}"),
+            ("updates", f"{self.updates:,} of {o.learning.batch_size} transitions, target network: {self._copies()}"),
             ("device", f"{self.hardware.device}, {self.hardware.threads} thread"
              f"{'s' if self.hardware.threads > 1 else ''}, {self.hardware.precision}, {memory}"),
             ("run folder", str(run_dir)),
         ]  # fmt: skip
+
+    def _copies(self) -> str:
+        if self.target_copies is not None:
+            return f"{self.target_copies:,} copies"
+        every = getattr(self.options.learning.target, "every_steps", None)
+        return "at every update" if every is None else f"a copy every {every:,} steps"
 
 
 def make_plan(options: RunOptions) -> Plan:
     """Returns the plan of a run; one environment is made and closed for it, nothing large is allocated."""
     hardware = resolve_hardware(options)
     spec = environment_spec(options)
-    network = make_network(options, spec, hardware)
+    parameters = sum(parameter.numel() for parameter in network_shape(options, spec, hardware).parameters())
     learning = options.learning
     pacing = Pacing(learning_begins(options), learning.update_every_steps, learning.updates)
     steps = -(-options.total_steps // num_envs(options)) * num_envs(options)
@@ -99,7 +115,8 @@ def make_plan(options: RunOptions) -> Plan:
     return Plan(
         spec=spec,
         hardware=hardware,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=parameters,
+        network_bytes=_COPIES_OF_PARAMETERS * parameters * torch.float32.itemsize,
         replay_bytes=_replay_bytes(options, spec, options.replay.capacity),
         updates=updates,
         target_copies=_target_copies(options, pacing, steps),
@@ -108,15 +125,24 @@ def make_plan(options: RunOptions) -> Plan:
 
 
 def check_memory(plan: Plan) -> None:
-    """Refuses a replay that will not fit, before anything is allocated.
+    """Refuses networks or a replay that will not fit, before anything is allocated.
 
     Raises:
         UsageError: With the figures, and a capacity that fits.
     """
     available = available_memory()
-    if available is None or plan.replay_bytes + RESERVE_BYTES <= available:
+    if available is None:
         return
-    room = max(0, available - RESERVE_BYTES)
+    on_host = plan.network_bytes if plan.hardware.device.type == "cpu" else 0
+    room = available - RESERVE_BYTES - on_host
+    if plan.replay_bytes <= room:
+        return
+    if on_host and room < 0:
+        raise UsageError(
+            f"network: {plan.parameters:,} parameters need {size(on_host)} with target network, gradients and "
+            f"optimiser, and {size(max(0, available - RESERVE_BYTES))} of memory are free for it; use a smaller network"
+        )
+    room = max(0, room)
     o, spec = plan.options, plan.spec
     fits = bisect_right(range(1, o.replay.capacity), room, key=lambda count: _replay_bytes(o, spec, count))
     rounded = fits // 1000 * 1000 if fits > 10_000 else fits
@@ -148,10 +174,29 @@ def _target_copies(options: RunOptions, pacing: Pacing, steps: int) -> int | Non
         return None
     if target.every_updates is not None:
         return int(pacing.updates_until(steps) // target.every_updates)
-    # A copy precedes the first update after each multiple of every_steps: one for each interval that has updates.
-    starts = np.arange(target.every_steps, steps + 1, target.every_steps)
-    ends = np.minimum(starts + target.every_steps, steps + 1)
+    return _copies_by_steps(target.every_steps, options, pacing, steps)
+
+
+def _copies_by_steps(every: int, options: RunOptions, pacing: Pacing, steps: int) -> int | None:
+    """Counts the periods of ``every`` steps in which there are updates: a copy precedes the first update of each."""
+    wide = -(-pacing.every_steps // num_envs(options)) * num_envs(options)  # steps between bursts, at most
+    if every >= wide:  # no period between the first burst and the last is without one
+        bursts = pacing.updates_until(steps) // pacing.updates
+        if bursts == 0:
+            return 0
+        first, last = (_step_of_burst(number, options, pacing) // every for number in (1, bursts))
+        return last - first + (first > 0)
+    if steps // every > _MOST_PERIODS:
+        return None
+    starts = np.arange(every, steps + 1, every)
+    ends = np.minimum(starts + every, steps + 1)
     return int(np.count_nonzero(_bursts_before(ends, options, pacing) > _bursts_before(starts, options, pacing)))
+
+
+def _step_of_burst(number: int, options: RunOptions, pacing: Pacing) -> int:
+    """Returns the end of the vector step with which burst ``number``, from 1 on, becomes due."""
+    due = pacing.begin_steps + number * pacing.every_steps
+    return -(-due // num_envs(options)) * num_envs(options)
 
 
 def _bursts_before(step: IntArray, options: RunOptions, pacing: Pacing) -> IntArray:

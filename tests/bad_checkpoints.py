@@ -138,6 +138,11 @@ MISFITS: dict[str, tuple[Writer, str]] = {
     "complex weights": (lambda bad, good: _cast_weights(bad, good, dtype=torch.complex64), "complex64"),
     "weights without values": (lambda bad, good: _cast_weights(bad, good, device="meta"), "without values"),
     "sparse weights": (lambda bad, good: _sparse_weights(bad, good), "without values"),
+    "one value for all weights": (lambda bad, good: _repeated_weights(bad, good), "without values"),
+    "a network larger than any machine": (lambda bad, good: _enormous(bad, good), "without values"),
+    "weights that are no numbers": (lambda bad, good: _poisoned_weights(bad, good), "had diverged"),
+    "a module to import": (changed(config={"env": {"id": "dqn_trap:Trap-v0"}}), "add --trust"),
+    "a wrapper to import": (changed(config={"env": {"wrappers": ["dqn_trap:Trap"]}}), "add --trust"),
 }
 """What can be read and is wrong."""
 
@@ -150,6 +155,33 @@ def _more_weights(bad: Path, good: Path) -> None:
 def _cast_weights(bad: Path, good: Path, **cast: Any) -> None:
     weights = torch.load(good, weights_only=True)["weights"]
     changed(weights={name: tensor.to(**cast) for name, tensor in weights.items()})(bad, good)
+
+
+def _repeated_weights(bad: Path, good: Path) -> None:
+    weights = torch.load(good, weights_only=True)["weights"]
+    changed(weights={name: torch.zeros(1).expand(tensor.shape) for name, tensor in weights.items()})(bad, good)
+
+
+def _enormous(bad: Path, good: Path) -> None:
+    """Describes 10^12 weights in a file of some kilobytes."""
+    content = torch.load(good, weights_only=True)
+    config = content["config"] | {"network": {"torso": {"kind": "mlp", "hidden": [1_000_000, 1_000_000]}}}
+    shapes = {
+        "torso.layers.0.weight": (1_000_000, 4),
+        "torso.layers.0.bias": (1_000_000,),
+        "torso.layers.2.weight": (1_000_000, 1_000_000),
+        "torso.layers.2.bias": (1_000_000,),
+        "head.streams.out.weight": (2, 1_000_000),
+        "head.streams.out.bias": (2,),
+    }
+    weights = {name: torch.zeros(1).expand(shape) for name, shape in shapes.items()}
+    changed(config=config, weights=weights)(bad, good)
+
+
+def _poisoned_weights(bad: Path, good: Path) -> None:
+    weights = torch.load(good, weights_only=True)["weights"]
+    next(iter(weights.values())).view(-1)[3] = float("nan")
+    changed(weights=weights)(bad, good)
 
 
 def _sparse_weights(bad: Path, good: Path) -> None:

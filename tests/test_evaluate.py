@@ -166,6 +166,12 @@ def test_options_of_another_machine(trained, expected):
     assert options.precision == expected
 
 
+def test_emulator_threads_are_those_of_the_machine_at_hand():
+    checkpoint = read_checkpoint(cartpole_run())
+    config = {"env": {"kind": "atari", "game": "Pong", "threads": 96}, "network": {"torso": {"kind": "cnn"}}}
+    assert getattr(checkpoint_options(replace(checkpoint, config=config), "cpu").env, "threads") == "auto"  # noqa: B009
+
+
 def test_weights_that_do_not_fit_are_not_half_loaded():
     checkpoint = read_checkpoint(cartpole_run())
     _, network = made({"network": {"torso": {"kind": "mlp", "hidden": [17]}}})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,16 @@ class TestCounts:
         )
         assert (plan.updates, plan.target_copies) == (191 * 128, 191)
 
+    @pytest.mark.parametrize("every", [1, 3, 1_000, 10**6])
+    def test_a_run_of_any_length_is_planned_at_once(self, every, tmp_path):
+        learning = {"update_every_steps": 5, "target": {"every_steps": every}}
+        plan = make_plan(run_options(total_steps=10**15, env={"num_envs": 2}, learning=learning))
+        if every == 1 or every == 3:  # fewer than the six steps between some bursts
+            assert plan.target_copies is None
+            assert f"target network: a copy every {every} steps" in plan.text(tmp_path)
+        else:
+            assert plan.target_copies == 10**15 // every - max(0, 1_000 // every - 1)
+
     def test_total_steps_are_rounded_up_to_whole_vector_steps(self):
         options = run_options(
             total_steps=100, env={"num_envs": 8}, replay={"warmup_steps": 0}, learning={"update_every_steps": 1}
@@ -139,9 +150,9 @@ class TestMemory:
 
     def test_to_the_byte(self, available):
         plan = make_plan(run_options())
-        available(plan.replay_bytes + RESERVE_BYTES)
+        available(plan.replay_bytes + plan.network_bytes + RESERVE_BYTES)
         check_memory(plan)
-        available(plan.replay_bytes + RESERVE_BYTES - 1)
+        available(plan.replay_bytes + plan.network_bytes + RESERVE_BYTES - 1)
         self.refusal(plan)
 
     def test_unknown_memory_is_not_refused(self, available):
@@ -158,7 +169,7 @@ class TestMemory:
         options = run_options(**{"learning": {"batch_size": 8}, **sections})
         plan = make_plan(options)
         room = int(share * plan.replay_bytes)
-        available(RESERVE_BYTES + room)
+        available(RESERVE_BYTES + plan.network_bytes + room)
         text = self.refusal(plan)
         assert f"replay.capacity {options.replay.capacity:,} needs {size(plan.replay_bytes)}" in text
         assert f"{size(room)} of memory are free" in text
@@ -176,13 +187,49 @@ class TestMemory:
 
     def test_a_capacity_that_the_other_options_forbid_is_not_named(self, available):
         plan = make_plan(run_options(replay={"capacity": 100_000, "warmup_steps": 60_000}, total_steps=70_000))
-        available(RESERVE_BYTES + int(0.5 * plan.replay_bytes))
+        available(RESERVE_BYTES + plan.network_bytes + int(0.5 * plan.replay_bytes))
         assert self.refusal(plan).endswith("; free some memory first")
 
-    @pytest.mark.parametrize("free", [0, RESERVE_BYTES // 2, RESERVE_BYTES])
-    def test_nothing_fits(self, available, free):
+    def test_nothing_fits(self, available):
+        plan = make_plan(run_options())
+        available(RESERVE_BYTES + plan.network_bytes)
+        assert self.refusal(plan).endswith("0 B of memory are free for it; free some memory first")
+
+    @pytest.mark.parametrize("free", [0, RESERVE_BYTES // 2, RESERVE_BYTES, RESERVE_BYTES + 10_000])
+    def test_not_even_the_networks_fit(self, available, free):
+        plan = make_plan(RunOptions(device="cpu"))
         available(free)
-        assert self.refusal(make_plan(run_options())).endswith("0 B of memory are free for it; free some memory first")
+        text = self.refusal(plan)
+        assert text.startswith("network: 67,586 parameters need 1.4 MB with target network, gradients and optimiser")
+        assert f"{size(max(0, free - RESERVE_BYTES))} of memory are free for it; use a smaller network" in text
+
+    def test_networks_on_a_gpu_take_no_memory_of_the_host(self, available):
+        plan = make_plan(run_options())
+        available(plan.replay_bytes + RESERVE_BYTES)
+        self.refusal(plan)
+        check_memory(replace(plan, hardware=replace(plan.hardware, device=torch.device("cuda"))))
+
+    def test_the_networks_memory_is_what_they_allocate(self):
+        options = run_options(network={"torso": {"hidden": [64, 32]}})
+        environments = make_environments(options)
+        training = make_training(options, resolve_hardware(options), environments)
+        environments.close()
+        training.replay.begin(np.zeros((4, 1, 4), np.float32))
+        no = np.zeros(4, np.bool_)
+        zeros = np.zeros((4, 1, 4), np.float32)
+        training.replay.append(np.zeros(4, np.int64), np.ones(4), no, no, zeros, no, zeros)
+        training.learner.update(training.replay.sample(8), 0)
+        state = training.learner.state_dict()
+        moments = [t for s in state["optimizer"]["state"].values() for t in s.values() if t.ndim]
+        held = [*state["online"].values(), *state["target"].values(), *moments]
+        held += [p.grad for p in training.learner.online.parameters() if p.grad is not None]
+        assert make_plan(options).network_bytes == sum(tensor.nbytes for tensor in held)
+
+    def test_planning_allocates_no_network(self, available):
+        plan = make_plan(run_options(network={"torso": {"hidden": [1_000_000, 1_000_000]}}))
+        assert plan.parameters > 10**12
+        available(10**10)
+        assert self.refusal(plan).startswith("network: 1,000,00")
 
     def test_planning_allocates_no_replay(self):
         assert make_plan(run_options(replay={"capacity": 10**9})).replay_bytes > 10**10
@@ -218,6 +265,7 @@ class TestText:
             "total_steps": 50_000,
             "total_frames": 50_000,
             "parameters": 67_586,
+            "network_bytes": 67_586 * 20,
             "replay_capacity": 100_000,
             "replay_bytes": plan.replay_bytes,
             "updates": 12_250,

@@ -247,7 +247,7 @@ def test_the_best_is_the_first_of_the_best(tmp_path, monkeypatch):
 
     def scripted(self: Evaluator, *_: Any) -> Evaluation:
         score = next(means)
-        protocol = EvaluationProtocol({}, "training evaluation", 1, 0.0, 0, 1)
+        protocol = EvaluationProtocol({}, "training evaluation", 1, 0.0, 0, 1, "float32", {})
         return Evaluation(protocol, (PlayedEpisode(0, score, 1, 1, True),), summarize([score]), None)
 
     monkeypatch.setattr(Evaluator, "evaluate", scripted)

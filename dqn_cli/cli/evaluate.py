@@ -23,6 +23,9 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the set of episodes.")] = 0,
     device: EvaluationDevice = "auto",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import the modules that the checkpoint's environment names.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Play seeded episodes with a trained agent and print its score.
@@ -35,7 +38,7 @@ def evaluate(
 
     read = read_checkpoint(checkpoint)
     with stdout_kept_for_data():
-        evaluation = final_evaluation(read, episodes, epsilon, seed, device)
+        evaluation = final_evaluation(read, episodes, epsilon, seed, device, trust)
     if as_json:
         typer.echo(json.dumps(evaluation.as_dict() | {"checkpoint": str(read.path), "checkpoint_step": read.step}))
     else:

@@ -23,6 +23,8 @@ class EvaluationProtocol:
         epsilon: Probability of a random action.
         seed: Seed of the episodes and of the random actions.
         max_episode_frames: Cap on the emulator frames of an episode.
+        precision: Arithmetic of the torso: it decides between actions of nearly equal value.
+        software: Versions of the packages that play, by name.
     """
 
     environment: dict[str, Any]
@@ -31,6 +33,8 @@ class EvaluationProtocol:
     epsilon: float
     seed: int
     max_episode_frames: int
+    precision: str
+    software: dict[str, str]
 
     @property
     def stamp(self) -> str:

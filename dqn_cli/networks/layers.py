@@ -1,4 +1,7 @@
-"""Layers initialised from a named stream, never from the global generator."""
+"""Layers initialised from a named stream, never from the global generator.
+
+Under ``torch.device("meta")`` they have shapes and no memory.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ def linear_factory(generator: torch.Generator) -> LinearFactory:
     """Returns a factory of linear layers whose weights come from ``generator``."""
 
     def linear(inputs: int, outputs: int) -> nn.Linear:
-        layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
+        layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Linear, inputs, outputs, device=torch.get_default_device()
+        )
         _fan_in_uniform(layer, generator)
         return layer
 
@@ -34,7 +39,7 @@ def linear_factory(generator: torch.Generator) -> LinearFactory:
 def convolution(channels: tuple[int, int], kernel: int, stride: int, generator: torch.Generator) -> nn.Conv2d:
     """Returns a square convolution without padding from ``channels[0]`` to ``channels[1]``."""
     layer: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Conv2d, channels[0], channels[1], kernel_size=kernel, stride=stride
+        nn.Conv2d, *channels, kernel_size=kernel, stride=stride, device=torch.get_default_device()
     )
     _fan_in_uniform(layer, generator)
     return layer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 
@@ -21,7 +22,17 @@ def assert_refused(result, *words: str, lines: int = 1) -> None:
     assert all(word in result.err for word in words), result.err
 
 
+@pytest.fixture
+def trap(tmp_path, monkeypatch):
+    """A module on the Python path that creates a file when it is imported."""
+    (tmp_path / "dqn_trap.py").write_text("from pathlib import Path\nPath(__file__).with_name('hacked').touch()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("dqn_trap", None)
+
+
 @pytest.mark.parametrize("name", ALL)
+@pytest.mark.usefixtures("trap")
 def test_eval_refuses_it(dqn, tmp_path, name):
     write, word = ALL[name]
     bad = tmp_path / "bad.pt"
@@ -31,7 +42,9 @@ def test_eval_refuses_it(dqn, tmp_path, name):
     assert not victim(bad).exists()
 
 
-@pytest.mark.parametrize("name", ["text", "truncated", "hostile", "state dict", "fewer weights"])
+@pytest.mark.parametrize(
+    "name", ["text", "truncated", "hostile", "state dict", "fewer weights", "weights that are no numbers"]
+)
 def test_train_init_refuses_it(dqn, tmp_path, name):
     write, word = ALL[name]
     bad = tmp_path / "bad.pt"
@@ -40,6 +53,14 @@ def test_train_init_refuses_it(dqn, tmp_path, name):
     assert_refused(dqn("train", "cartpole", *SMALL, "--init", bad, "--run-dir", folder, "--quiet"), "bad.pt", word)
     assert not victim(bad).exists()
     assert not folder.exists()
+
+
+@pytest.mark.usefixtures("trap")
+def test_a_trusted_module_is_imported(dqn, tmp_path):
+    write, _ = ALL["a module to import"]
+    write(tmp_path / "mine.pt", cartpole_run() / "checkpoint.pt")
+    assert_refused(dqn("eval", tmp_path / "mine.pt", "--trust"), "dqn_trap:Trap-v0", "there is no environment")
+    assert victim(tmp_path / "mine.pt").exists()
 
 
 def test_the_hostile_files_are_hostile(tmp_path):

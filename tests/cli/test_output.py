@@ -50,7 +50,7 @@ def test_what_environments_print_does_not_reach_stdout(dqn, tmp_path):
     assert (result.code, result.out) == (0, f"{folder}\n")
     greetings = {"hello from python", "hello from below"}
     assert set(result.err.splitlines()) == greetings
-    result = dqn("eval", folder, "--episodes", "1", "--json")
+    result = dqn("eval", folder, "--episodes", "1", "--json", "--trust")
     assert document(result.out)["episodes"] == 1
     assert set(result.err.splitlines()) == greetings
 
@@ -78,6 +78,7 @@ def test_plan(dqn, tmp_path, monkeypatch):
         "total_steps": 800,
         "total_frames": 800,
         "parameters": 4 * 16 + 16 + 16 * 2 + 2,
+        "network_bytes": 5 * 4 * (4 * 16 + 16 + 16 * 2 + 2),
         "replay_capacity": 500,
         "replay_bytes": plan["replay_bytes"],
         "updates": (800 - 100) // 16 * 8,

@@ -24,6 +24,8 @@ BASE = EvaluationProtocol(
     epsilon=0.0,
     seed=0,
     max_episode_frames=108_000,
+    precision="float32",
+    software={"gymnasium": "1.4.0"},
 )
 OTHER: dict[str, Any] = {
     "environment": {"id": "CartPole-v0", "kwargs": {}},
@@ -32,6 +34,8 @@ OTHER: dict[str, Any] = {
     "epsilon": 0.05,
     "seed": 1,
     "max_episode_frames": 18_000,
+    "precision": "bfloat16",
+    "software": {"gymnasium": "1.4.1"},
 }
 CPU = Hardware(torch.device("cpu"), 1, "float32", "contiguous")
 
@@ -43,7 +47,7 @@ def test_another_protocol_has_another_stamp(name):
 
 def test_the_stamp_is_a_function_of_the_protocol_alone():
     twin = replace(BASE, environment={"kwargs": {}, "id": "CartPole-v1"})
-    assert twin.stamp == BASE.stamp == "8a63e777"
+    assert twin.stamp == BASE.stamp == "630883c6"
     assert BASE.as_dict() == json.loads(json.dumps(BASE.as_dict()))
     assert BASE.as_dict()["stamp"] == BASE.stamp
 
