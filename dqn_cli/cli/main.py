@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dqn_cli import __version__
-from dqn_cli.cli import atari, config, evaluate, plan, train
+from dqn_cli.cli import atari, audit, config, evaluate, plan, train
 from dqn_cli.core.errors import DqnError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("train")(train.train)
 app.command("atari")(atari.atari)
 app.command("eval")(evaluate.evaluate)
 app.command("plan")(plan.plan)
+app.command("audit")(audit.audit)
 app.add_typer(config.app, name="config")
 
 # What the parser of the command line raises; Typer gives it no public name, and its base class changed place.

@@ -86,7 +86,7 @@ class Replay:
         """Draws a batch; raises ``ValueError`` while there is no item."""
         if not len(self.items):
             raise ValueError("the replay holds no item yet")
-        keys, weights = self._sampler.sample(batch_size)
+        keys, weights = self.draw(batch_size)
         items = self.items.gather(keys)
         # One gather for both sides: they lie side by side in one tensor.
         both = torch.from_numpy(self.frames.gather(np.concatenate((items.stack, items.next_stack))))
@@ -100,6 +100,10 @@ class Replay:
             weight=torch.from_numpy(weights).to(self._device, torch.float32),
             key=keys,
         )
+
+    def draw(self, count: int) -> tuple[IntArray, FloatArray]:
+        """Draws keys ``[count]`` of living items and their importance weights ``[count]``, without their contents."""
+        return self._sampler.sample(count)
 
     def reprioritize(self, keys: IntArray, priority: torch.Tensor) -> None:
         """Takes over new priorities ``[B]`` of the items ``keys [B]``; those that have left are ignored."""

@@ -220,6 +220,44 @@ class OtherActions(gymnasium.Env[np.ndarray, Any]):
         return np.zeros(1, np.float32), 0.0, False, False, {}
 
 
+class Drifting(gymnasium.Env[np.ndarray, np.int64]):
+    """Does what ``fault`` says in step 7 of each episode of 12; the observation is random, from the seed."""
+
+    def __init__(self, fault: str) -> None:
+        self.observation_space = spaces.Box(0, 1, (3,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._fault, self._time, self._steps = fault, 0, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self._time = 0
+        return self.np_random.random(3, np.float32), {}
+
+    def step(self, action):
+        self._time, self._steps = self._time + 1, self._steps + 1
+        observation, reward = self.np_random.random(3, np.float32), 1.0
+        if self._time == 7:
+            match self._fault:
+                case "nan reward":
+                    reward = float("nan")
+                case "infinite reward":
+                    reward = float("inf")
+                case "wrong dtype":
+                    observation = observation.astype(np.float64)
+                case "outside":
+                    observation = observation + 1
+                case "wrong shape":
+                    observation = observation[:1]
+                case "unseeded":
+                    observation = np.random.default_rng().random(3, np.float32)
+                case "outlives":
+                    reward = float(self._steps)
+        return observation, reward, self._time == 12, False, {}
+
+
+FAULTS = ("none", "nan reward", "infinite reward", "wrong dtype", "outside", "wrong shape", "unseeded", "outlives")
+
+
 class RunningMean(gymnasium.wrappers.NormalizeObservation):
     """A wrapper of one's own whose statistics outlive an episode."""
 
@@ -243,6 +281,8 @@ _register("OneStepEpisodes", "OneStepEpisodes")
 _register("Bimodal", "Bimodal")
 _register("RaisesInStep", "RaisesInStep")
 _register("OffsetActions", "OffsetActions")
+for _name in FAULTS:
+    _register(_name.title().replace(" ", ""), "Drifting", kwargs={"fault": _name})
 for _name in OBSERVATION_SPACES:
     _register(_name, "SampledObservations", kwargs={"space": _name})
 for _name in ACTION_SPACES:

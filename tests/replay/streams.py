@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from hypothesis import strategies as st
 
 from dqn_cli.core.types import Array, BoolArray, FloatArray, IntArray
+from dqn_cli.experiments.audit.recorder import RecordedItem, Recorder
 from dqn_cli.replay.buffer import Replay
 from dqn_cli.replay.frames import DenseHostFrames
 from dqn_cli.replay.items import ItemTable
@@ -80,84 +80,7 @@ class ScriptedStream:
         return [[env + 1, self._episode[env] + 1, time] if time >= 0 else [0, 0, 0] for time in times]
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """One step of one environment."""
-
-    observation: Array
-    action: int
-    reward: float
-    terminal: bool
-    ended: bool
-    successor: Array
-
-
 Content = tuple[bytes, bytes, int, float, float]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedItem:
-    """What an item must say: both observations ``[S, ...]``, action, return and discount."""
-
-    observation: Array
-    next_observation: Array
-    action: int
-    reward: float
-    discount: float
-
-    @property
-    def content(self) -> Content:
-        both = self.observation.tobytes(), self.next_observation.tobytes()
-        return *both, self.action, float(np.float32(self.reward)), float(np.float32(self.discount))
-
-
-class Recorder:
-    """Remembers every step and says, from the definition alone, which items leave at which vector step."""
-
-    def __init__(self, n_step: int, gamma: float, reward_clip: float | None = None) -> None:
-        self._n_step, self._gamma, self._clip = n_step, gamma, reward_clip or float("inf")
-        self._played: list[list[Transition]] = []
-        self._observation: Array = np.empty(0)
-        self.frames: list[int] = []
-        """Frames stored in each vector step; the reset is step 0."""
-        self.emitted: list[list[RecordedItem]] = []
-        """Items that each vector step completes, from none at step 0 on."""
-
-    @property
-    def count(self) -> int:
-        return sum(map(len, self.emitted))
-
-    def begin(self, observation: Array) -> None:
-        self._observation = observation.copy()
-        self._played = [[] for _ in observation]
-        self.frames, self.emitted = [len(observation)], [[]]
-
-    def append(self, step: Step) -> None:
-        for env, played in enumerate(self._played):
-            ended = bool(step.terminal[env] or step.truncated[env])
-            successor = step.successor[env].copy()
-            told = int(step.actions[env]), float(step.reward[env]), bool(step.terminal[env])
-            played.append(Transition(self._observation[env], *told, ended, successor))
-        self._observation = step.observation.copy()
-        self.frames.append(len(self._played) + int(step.restarted.sum()))
-        self.emitted.append([item for played in self._played for item in self._leaving(played)])
-
-    def _leaving(self, played: list[Transition]) -> Iterator[RecordedItem]:
-        for start in range(max(0, len(played) - self._n_step), len(played)):
-            window = played[start:]
-            if any(transition.ended for transition in window[:-1]):
-                continue
-            if window[-1].ended or len(window) == self._n_step:
-                yield RecordedItem(
-                    window[0].observation,
-                    window[-1].successor,
-                    window[0].action,
-                    sum(
-                        self._gamma**i * max(-self._clip, min(self._clip, transition.reward))
-                        for i, transition in enumerate(window)
-                    ),
-                    0.0 if window[-1].terminal else self._gamma ** len(window),
-                )
 
 
 def make_replay(
@@ -180,6 +103,12 @@ def make_replay(
     )
 
 
+def content(item: RecordedItem) -> Content:
+    """Returns what an item must say, so that it can be counted."""
+    both = item.observation.tobytes(), item.next_observation.tobytes()
+    return *both, item.action, float(np.float32(item.reward)), float(np.float32(item.discount))
+
+
 def contents(replay: Replay) -> list[Content]:
     """Returns what each living item says, in the order of keys."""
     items = replay.items.gather(np.arange(replay.items.tail, replay.items.head))
@@ -200,7 +129,7 @@ def assert_holds_what_happened(replay: Replay, recorder: Recorder) -> None:
             return
         start = end - len(emitted)
         living = Counter(found[max(start, tail) - tail : end - tail])
-        assert living <= Counter(item.content for item in emitted)
+        assert living <= Counter(content(item) for item in emitted)
         end = start
 
 

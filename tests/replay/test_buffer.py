@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dqn_cli.experiments.audit.recorder import Recorder
 from dqn_cli.replay.buffer import Replay, ring_frames
 from tests.replay.streams import (
     ENDLESS,
     Episode,
-    Recorder,
     ScriptedStream,
     assert_holds_what_happened,
     contents,
@@ -52,7 +52,7 @@ def test_living_items_decode_to_what_happened_and_live_as_long_as_their_frames(c
     tail = 0
     for _ in range(min(90, 20 + 5 * ring // len(script))):
         step = stream.step()
-        recorder.append(step)
+        recorder.append(step.actions, step)
         replay.append(*step)
         assert_holds_what_happened(replay, recorder)
         assert len(replay) == replay.items.head - replay.items.tail <= capacity
@@ -76,7 +76,7 @@ def test_a_ring_of_the_planned_size_wraps_many_times_and_keeps_nearly_all_items(
     steps = 4 * ring // num_envs
     for count in range(steps):
         step = stream.step()
-        recorder.append(step)
+        recorder.append(step.actions, step)
         replay.append(*step)
         if count > steps // 2:
             assert len(replay) >= 0.97 * capacity

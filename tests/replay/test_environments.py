@@ -12,11 +12,12 @@ from dqn_cli.compose import Training, make_environments, make_training
 from dqn_cli.core.types import Array, IntArray
 from dqn_cli.envs.contract import Environments, EnvironmentSpec, StepResult
 from dqn_cli.envs.vector import EpisodicVector
+from dqn_cli.experiments.audit.recorder import Recorder
 from dqn_cli.hardware import Hardware
 from dqn_cli.replay.buffer import Replay, replay_bytes
 from dqn_cli.schema import RunOptions
 from tests.envs.hostile import env_id
-from tests.replay.streams import Recorder, Step, assert_holds_what_happened
+from tests.replay.streams import assert_holds_what_happened
 from tests.replay.tagged import ENV_ID
 
 CPU = Hardware(torch.device("cpu"), 1, "float32", "contiguous")
@@ -46,17 +47,7 @@ class RecordedEnvironments:
     def recv(self) -> StepResult:
         result = self._environments.recv()
         self.episodes += len(result.episodes)
-        self._recorder.append(
-            Step(
-                self._actions,
-                result.reward,
-                result.terminal,
-                result.truncated,
-                result.successor,
-                result.restarted,
-                result.observation,
-            )
-        )
+        self._recorder.append(self._actions, result)
         return result
 
     def close(self) -> None:

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqn_cli.core.types import Array
+from dqn_cli.experiments.audit.recorder import Recorder
 from dqn_cli.replay.frames import FrameIds
 from dqn_cli.replay.items import Items
 from dqn_cli.replay.writer import NStepWriter
-from tests.replay.streams import ENDLESS, Episode, Recorder, ScriptedStream, Step, scripts
+from tests.replay.streams import ENDLESS, Episode, ScriptedStream, Step, scripts
 
 
 def ids(frames: Array) -> FrameIds:
@@ -50,7 +51,7 @@ def test_every_vector_step_completes_the_items_of_the_definition(case, gamma, cl
     begin(writer, observation)
     for _ in range(steps):
         step = stream.step()
-        recorder.append(step)
+        recorder.append(step.actions, step)
         items = append(writer, step)
         expected = {item.action: item for item in recorder.emitted[-1]}
         assert sorted(items.action) == sorted(expected)

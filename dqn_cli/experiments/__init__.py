@@ -1,0 +1,1 @@
+"""What runs, checks or compares whole experiments."""
