@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from dqn_cli.compose import Training
-from dqn_cli.core.errors import RunError
+from dqn_cli.core.errors import BrokenEnvironmentError, RunError
 from dqn_cli.core.stateful import State
 from dqn_cli.evaluate import Evaluation, Evaluator
 from dqn_cli.hardware import Hardware
@@ -67,11 +67,20 @@ class RunKeeper:
         return time.monotonic() - self._started
 
     def follow(self) -> str:
-        """Sees the run through and returns why it ended."""
-        for event in self._training.loop.run():
-            self._handle(event)
-            if isinstance(event, Finished):
-                return event.reason
+        """Sees the run through and returns why it ended.
+
+        Raises:
+            RunError: Something failed; where it was an environment, the state before its step is saved.
+        """
+        try:
+            for event in self._training.loop.run():
+                self._handle(event)
+                if isinstance(event, Finished):
+                    return event.reason
+        except BrokenEnvironmentError as failure:
+            if failure.in_step:
+                self._save(self._training.loop.step)
+            raise
         raise RunError("training ended without saying why")
 
     def _handle(self, event: Event) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import BinaryIO
 
 from dqn_cli.compose import make_environments, make_training
 from dqn_cli.config.write import dump_config
+from dqn_cli.core.errors import BrokenEnvironmentError, RunError
+from dqn_cli.core.files import write_durably
 from dqn_cli.evaluate import Evaluation, load_weights
 from dqn_cli.hardware import Hardware
 from dqn_cli.keeper import RunKeeper
@@ -17,7 +21,7 @@ from dqn_cli.plan import Plan
 from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.progress import progress_display
 from dqn_cli.training.checkpoint import NEWEST, CheckpointWriter, read_checkpoint
-from dqn_cli.training.run_folder import RunLogs, make_run_dir, provenance, write_config
+from dqn_cli.training.run_folder import FAILURE, RunLogs, make_run_dir, provenance, write_config
 from dqn_cli.training.signals import listening
 
 
@@ -99,7 +103,10 @@ def train(plan: Plan, name: str, run_dir: Path, quiet: bool = False, init: Path 
         progress = stack.enter_context(progress_display(options.total_steps, quiet))
         request = stack.enter_context(listening())
         keeper = RunKeeper(training, options, plan.hardware, logs, checkpoints, progress, request)
-        reason = keeper.follow()
+        try:
+            reason = keeper.follow()
+        except BrokenEnvironmentError as failure:
+            raise RunError(_told(failure, run_dir, keeper.saved_step)) from failure
     return Outcome(
         run_dir=run_dir,
         reason=reason,
@@ -109,6 +116,20 @@ def train(plan: Plan, name: str, run_dir: Path, quiet: bool = False, init: Path 
         evaluated_step=keeper.evaluated_step,
         seconds=keeper.seconds,
     )
+
+
+def _told(failure: BrokenEnvironmentError, run_dir: Path, saved_step: int) -> str:
+    """Writes down what plays the failed episode again, and returns what to say."""
+    saved = f"the run is saved up to step {saved_step:,}" if saved_step >= 0 else "nothing was saved yet"
+    if failure.episode is None:
+        return f"{failure}; {saved}"
+    content = json.dumps({"message": str(failure), **failure.episode})
+    write_durably(run_dir / FAILURE, lambda file: _write_text(file, content))
+    return f"{failure}; {saved}; play that episode again: dqn audit --replay {shlex.quote(str(run_dir))}"
+
+
+def _write_text(file: BinaryIO, text: str) -> None:
+    file.write(text.encode())
 
 
 def recorded_options(options: RunOptions, hardware: Hardware) -> RunOptions:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +24,9 @@ def audit(
     steps: Annotated[
         int | None, typer.Option("--steps", min=100, help="Agent steps.  [default: 4,000; 12,000 for Atari]")
     ] = None,
+    replay: Annotated[
+        Path | None, typer.Option("--replay", metavar="RUN", help="Play the episode that ended this run again.")
+    ] = None,
     seed: Seed = None,
     as_json: Json = False,
 ) -> None:
@@ -30,13 +35,17 @@ def audit(
     Runs environments, n-step writer, replay and sampler of a config with random actions beside a naive record of
     everything, with a replay so small that it wraps, and compares every stored transition and many batches with that
     record. Also plays episodes again from their seeds and actions, and looks for values outside of declared spaces.
-    Exit code 1 if a check fails.
+    Exit code 1 if a check fails. With --replay, plays the episode again in which an environment ended a run; exit code
+    1 if it fails again.
     """
     from dqn_cli.config.load import load_config
     from dqn_cli.core.errors import UsageError
     from dqn_cli.experiments.audit.audit import audit as run_audit
     from dqn_cli.schema import RunOptions
 
+    if replay is not None:
+        _play_again(replay, as_json)
+        return
     changes = list(overrides or [])
     if config is not None and "=" in config and env is not None:  # dqn audit --env ID key=value
         changes, config = [config, *changes], None
@@ -50,4 +59,14 @@ def audit(
         report = run_audit(loaded.options, steps or default)
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.text())
     if not report.passed:
+        raise typer.Exit(1)
+
+
+def _play_again(run: Path, as_json: bool) -> None:
+    from dqn_cli.experiments.audit.failure import play_again
+
+    with stdout_kept_for_data():
+        played = play_again(run, presets_folder())
+    typer.echo(json.dumps(asdict(played), indent=2) if as_json else played.text())
+    if played.found is not None:
         raise typer.Exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class DqnError(Exception):
@@ -23,6 +24,22 @@ class UsageError(DqnError):
 
 class RunError(DqnError):
     """A run failed after it had started. Exit code 1."""
+
+
+class BrokenEnvironmentError(RunError):
+    """An environment broke its contract: it raised, died, hung, or returned what nobody can learn from.
+
+    Attributes:
+        env_index: Which of the N environments; None if unknown.
+        in_step: Whether it failed in a step, so that the state before that step is whole.
+        episode: What plays its episode again, as plain values; None if that is unknown.
+    """
+
+    def __init__(
+        self, message: str, env_index: int | None, in_step: bool, episode: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.env_index, self.in_step, self.episode = env_index, in_step, episode
 
 
 def nearest(name: str, candidates: Iterable[str], limit: int = 3) -> str:

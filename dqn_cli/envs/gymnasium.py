@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field
 
+from dqn_cli.core.errors import BrokenEnvironmentError
 from dqn_cli.core.options import Options, PositiveCount
 from dqn_cli.core.types import Array, BoolArray, IntArray
 from dqn_cli.envs.contract import BackendReset, BackendStep, EnvironmentSpec
@@ -114,11 +115,22 @@ class GymnasiumBackend:
     def recv(self) -> BackendStep:
         """Waits for the step that ``send`` started."""
         raw = self._stepper.recv()
+        self._refuse_no_numbers(raw.observation)
         return BackendStep(self._frames(raw.observation), raw.reward, raw.terminated, raw.truncated, lives=None)
 
     def close(self) -> None:
         """Frees the environments; may be called twice."""
         self._stepper.close()
+
+    def _refuse_no_numbers(self, raw: Array) -> None:
+        if raw.dtype.kind != "f" or np.isfinite(raw).all():
+            return
+        index = int(np.flatnonzero(~np.isfinite(raw).reshape(len(raw), -1).all(1))[0])
+        raise BrokenEnvironmentError(
+            f"environment {index} ('{self._spec.name}') returned an observation with values that are no finite numbers",
+            index,
+            in_step=True,
+        )
 
     def _frames(self, raw: Array) -> Array:
         """Encodes raw observations ``[N, ...]`` as ``[N, S=1, *frame shape]``."""

@@ -132,6 +132,11 @@ class LineageLog:
         self._first = np.zeros(num_envs, dtype=np.int64)
         self._episode_first = np.zeros(num_envs, dtype=np.int64)
 
+    @property
+    def action_bytes(self) -> int:
+        """Bytes of a logged action: one, or two where there are more than 256 actions."""
+        return self._rows.dtype.itemsize
+
     def append(self, actions: IntArray) -> None:
         """Logs one action ``[N]`` of each environment."""
         if self._used == len(self._rows):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import multiprocessing
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -15,10 +16,13 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from dqn_cli.core.errors import RunError
+from dqn_cli.core.errors import BrokenEnvironmentError, RunError
 from dqn_cli.core.types import Array, BoolArray, FloatArray, IntArray
 
 Environment = gymnasium.Env[Any, Any]
+
+PATIENCE_SECONDS = 300.0
+"""No environment that anyone trains on takes as long for a step or a reset."""
 
 
 class RawStep(NamedTuple):
@@ -72,9 +76,11 @@ class SyncStepper:
             try:
                 observation[index], _ = self._environments[index].reset(seed=seeds[index])
             except Exception as failure:
-                raise RunError(
+                raise BrokenEnvironmentError(
                     f"environment {index} ('{self._name}') failed in reset with seed {seeds[index]}:"
-                    f" {type(failure).__name__}: {failure}"
+                    f" {type(failure).__name__}: {failure}",
+                    index,
+                    in_step=False,
                 ) from failure
         self._last = observation
         return observation
@@ -96,13 +102,17 @@ class SyncStepper:
         index = 0
         try:
             for index, environment in enumerate(self._environments):
-                (observation[index], reward[index], terminated[index], truncated[index], _) = environment.step(
-                    actions[index]
-                )
+                (found, reward[index], terminated[index], truncated[index], _) = environment.step(actions[index])
+                # numpy would stretch an observation of another shape without a word.
+                if np.shape(found) != observation.shape[1:]:
+                    raise ValueError(f"the observation has shape {np.shape(found)}, its space {observation.shape[1:]}")
+                observation[index] = found
         except Exception as failure:
-            raise RunError(
+            raise BrokenEnvironmentError(
                 f"environment {index} ('{self._name}') failed in step with action {actions[index]}:"
-                f" {type(failure).__name__}: {failure}"
+                f" {type(failure).__name__}: {failure}",
+                index,
+                in_step=True,
             ) from failure
         self._last = observation
         return RawStep(observation, reward, terminated, truncated)
@@ -120,13 +130,16 @@ class AsyncStepper:
         factory: Makes one environment; it is sent to the workers.
         num_envs: Number of environments, N.
         name: What they are, for error messages.
+        patience: Seconds after which a worker that does not answer counts as hanging.
 
     Raises:
         RunError: A worker did not start.
     """
 
-    def __init__(self, factory: Callable[[], Environment], num_envs: int, name: str) -> None:
-        self._name = name
+    def __init__(
+        self, factory: Callable[[], Environment], num_envs: int, name: str, patience: float = PATIENCE_SECONDS
+    ) -> None:
+        self._name, self._patience = name, patience
         # Whether every worker waits for a command: if not, nobody may wait for its answer.
         self._idle = True
         try:
@@ -134,16 +147,18 @@ class AsyncStepper:
                 [factory] * num_envs, context=_start_method(), autoreset_mode=AutoresetMode.DISABLED
             )
         except Exception as failure:
-            raise RunError(self._explain(failure)) from failure
+            raise RunError(self._explain(failure)[0]) from failure
         # Workers ignore SIGTERM, so that multiprocessing's own exit hook would wait for them for ever.
         atexit.register(self.close)
 
     def reset(self, mask: BoolArray, seeds: Sequence[int | None]) -> Array:
         """Resets where ``mask [N]`` says so and returns the current observations ``[N, ...]`` of all."""
         # A fresh dict each time: Gymnasium takes the mask out of it, and without a mask resets everything.
-        observation, _ = self._guard(
-            lambda: self._vector.reset(seed=list(seeds), options={"reset_mask": np.array(mask)})
-        )
+        seed, options = list(seeds), {"reset_mask": np.array(mask)}
+        self._guard(lambda: self._vector.reset_async(seed=seed, options=options), in_step=False)
+        self._idle = False
+        observation, _ = self._guard(lambda: self._vector.reset_wait(timeout=self._patience), in_step=False)
+        self._idle = True
         return np.asarray(observation)
 
     def send(self, actions: IntArray) -> None:
@@ -153,7 +168,9 @@ class AsyncStepper:
 
     def recv(self) -> RawStep:
         """Waits for the workers."""
-        observation, reward, terminated, truncated, _ = self._guard(self._vector.step_wait)
+        observation, reward, terminated, truncated, _ = self._guard(
+            lambda: self._vector.step_wait(timeout=self._patience)
+        )
         self._idle = True
         return RawStep(observation, reward, terminated, truncated)
 
@@ -174,20 +191,36 @@ class AsyncStepper:
                 pipe.close()
         self._vector.closed = True
 
-    def _guard(self, call: Callable[[], Any]) -> Any:
+    def _guard(self, call: Callable[[], Any], in_step: bool = True) -> Any:
         try:
-            return call()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Gymnasium warns with the worker's traceback before it raises
+                return call()
         except Exception as failure:
             self._idle = False
-            raise RunError(self._explain(failure)) from failure
+            message, index = self._explain(failure)
+            raise BrokenEnvironmentError(message, index, in_step) from failure
 
-    def _explain(self, failure: Exception) -> str:
+    def _explain(self, failure: Exception) -> tuple[str, int | None]:
+        """Returns what to say of a failure, and which environment it was."""
+        if isinstance(failure, multiprocessing.TimeoutError):
+            index = self._first(lambda vector, index: not vector.parent_pipes[index].poll(0))
+            return f"{self._which(index)} did not answer for {self._patience:g} s: it hangs; it was ended", index
         if isinstance(failure, EOFError | ConnectionError):
-            return f"a worker process of environment '{self._name}' died; was it killed for want of memory?"
+            index = self._first(lambda vector, index: not vector.processes[index].is_alive())
+            return f"the worker process of {self._which(index)} died; was it killed for want of memory?", index
+        index = self._first(lambda vector, index: vector.parent_pipes[index] is None)
         return (
-            f"environment '{self._name}' failed in a worker process: {type(failure).__name__}: {failure};"
+            f"{self._which(index)} failed in a worker process: {type(failure).__name__}: {failure};"
             " env.vectorization=sync shows where"
-        )
+        ), index
+
+    def _first(self, is_it: Callable[[AsyncVectorEnv, int], bool]) -> int | None:
+        vector = getattr(self, "_vector", None)  # absent while workers are started
+        return None if vector is None else next((i for i in range(vector.num_envs) if is_it(vector, i)), None)
+
+    def _which(self, index: int | None) -> str:
+        return f"environment '{self._name}'" if index is None else f"environment {index} ('{self._name}')"
 
 
 def _start_method() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dqn_cli.core.errors import UsageError
+from dqn_cli.core.errors import BrokenEnvironmentError, UsageError
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array, BoolArray, IntArray
 from dqn_cli.envs.contract import (
@@ -93,13 +93,21 @@ class EpisodicVector:
             raise RuntimeError("send needs a reset first, and a recv between two sends")
         # The caller may reuse its array before the step is logged.
         self._sent = actions.copy()
-        self._backend.send(self._sent)
+        try:
+            self._backend.send(self._sent)
+        except BrokenEnvironmentError as failure:
+            raise self._located(failure) from failure
 
     def recv(self) -> StepResult:
-        """Waits for the step, begins new episodes where one ended, and returns both sides."""
+        """Waits for the step, begins new episodes where one ended, and returns both sides.
+
+        Raises:
+            BrokenEnvironmentError: An environment failed, or its reward is no finite number; the message says where,
+                and the state is that before the step.
+        """
         if self._sent is None:
             raise RuntimeError("recv without send")
-        step = self._backend.recv()
+        step = self._received()
         self._log.append(self._sent)
         self._sent = None
         self._step += 1
@@ -120,6 +128,38 @@ class EpisodicVector:
     def close(self) -> None:
         """Frees workers and emulators; may be called twice."""
         self._backend.close()
+
+    def _received(self) -> BackendStep:
+        try:
+            step = self._backend.recv()
+            finite = np.isfinite(step.reward)
+            if not finite.all():
+                index = int(np.flatnonzero(~finite)[0])
+                reward = step.reward[index]
+                raise BrokenEnvironmentError(f"environment {index} gave the reward {reward}", index, in_step=True)
+        except BrokenEnvironmentError as failure:
+            raise self._located(failure) from failure
+        return step
+
+    def _located(self, failure: BrokenEnvironmentError) -> BrokenEnvironmentError:
+        """Returns a failure that says where it happened; the step in hand counts as not taken."""
+        sent, self._sent = self._sent, None
+        if failure.env_index is None or sent is None:
+            return failure
+        index = failure.env_index
+        lineage = self._log.lineage(index)
+        width = self._log.action_bytes
+        actions = np.frombuffer(lineage.actions, f"<u{width}").tolist()
+        episode = {
+            "env": index,
+            "episode": int(self._episode[index]),
+            "seed": lineage.seed,
+            "episode_offset": lineage.episode_offset,
+            "actions": [*actions, int(sent[index])],
+        }
+        step = len(actions) - lineage.episode_offset
+        where = f"episode {episode['episode']}, step {step}, action {sent[index]}, lineage seed {lineage.seed}"
+        return BrokenEnvironmentError(f"{failure} ({where})", index, failure.in_step, episode)
 
     def state_dict(self) -> State:
         """Returns the running lineages, the counters of the running episodes, and the current observation.

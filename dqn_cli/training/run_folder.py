@@ -26,6 +26,9 @@ from dqn_cli.telemetry.tensorboard import TensorBoardLog
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py")
 """What a result depends on beside this program."""
 
+FAILURE = "failure.json"
+"""What plays the episode again in which an environment failed."""
+
 _TIME_FIELDS = ("steps_per_second", "wall_seconds")
 
 

@@ -5,6 +5,7 @@ Importing this module registers them: a config names them as ``tests.envs.hostil
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import gymnasium
@@ -134,6 +135,53 @@ class RaisesInStep(gymnasium.Env[np.ndarray, np.int64]):
         self._time += 1
         if self._time >= self._after:
             raise ValueError("boom")
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+
+class FailsLater(gymnasium.Env[np.ndarray, np.int64]):
+    """Raises in step 6 of its fourth episode; the others have 9 steps."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, 1, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+        self._episode, self._time = -1, 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        self._episode, self._time = self._episode + 1, 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self._time += 1
+        if (self._episode, self._time) == (3, 7):
+            raise ValueError("boom")
+        return np.zeros(1, np.float32), 0.0, self._time == 9, False, {}
+
+
+class RaisesInReset(gymnasium.Env[np.ndarray, np.int64]):
+    """Raises ``ValueError("boom")`` in reset."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, 1, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        raise ValueError("boom")
+
+
+class Sleeps(gymnasium.Env[np.ndarray, np.int64]):
+    """Action 1 takes for ever."""
+
+    def __init__(self) -> None:
+        self.observation_space = spaces.Box(0, 1, (1,), np.float32)
+        self.action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        time.sleep(3_600 * float(action))
         return np.zeros(1, np.float32), 0.0, False, False, {}
 
 
@@ -280,6 +328,9 @@ _register("LastStepReward", "LastStepReward")
 _register("OneStepEpisodes", "OneStepEpisodes")
 _register("Bimodal", "Bimodal")
 _register("RaisesInStep", "RaisesInStep")
+_register("FailsLater", "FailsLater")
+_register("RaisesInReset", "RaisesInReset")
+_register("Sleeps", "Sleeps")
 _register("OffsetActions", "OffsetActions")
 for _name in FAULTS:
     _register(_name.title().replace(" ", ""), "Drifting", kwargs={"fault": _name})

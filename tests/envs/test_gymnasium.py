@@ -6,15 +6,18 @@ import multiprocessing
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from dqn_cli.core.errors import RunError, UsageError
+from dqn_cli.core.errors import BrokenEnvironmentError, RunError, UsageError
 from dqn_cli.envs.gymnasium import GymnasiumBackend, GymnasiumOptions
+from dqn_cli.envs.gymnasium_make import environment_factory
 from dqn_cli.envs.lineage import TrainingSeeds
+from dqn_cli.envs.steppers import AsyncStepper
 from dqn_cli.envs.vector import EpisodicVector
 from tests.envs.hostile import OBSERVATION_SPACES, env_id
 
@@ -282,12 +285,11 @@ def test_exception_in_a_step_names_the_environment():
     backend.close()
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Gymnasium reports the worker's traceback as a warning
 def test_exception_in_a_worker_is_reported_and_the_workers_end():
     backend = GymnasiumBackend(env_id("RaisesInStep"), 2, {"after": 1}, vectorization="async")
     backend.reset(ALL[:2], [1, 2])
     backend.send(np.zeros(2, np.int64))
-    with pytest.raises(RunError, match="RaisesInStep-v0' failed in a worker process: ValueError: boom"):
+    with pytest.raises(RunError, match=r"environment 0 \('.*RaisesInStep-v0'\) failed in a worker process: .* boom"):
         backend.recv()
     backend.close()
     backend.close()
@@ -299,7 +301,7 @@ def test_death_of_a_worker_is_reported_and_does_not_hang():
     victim = multiprocessing.active_children()[0]
     victim.kill()
     victim.join()
-    with pytest.raises(RunError, match="a worker process of environment 'CartPole-v1' died"):
+    with pytest.raises(RunError, match=r"the worker process of environment \d \('CartPole-v1'\) died"):
         EpisodicVector(backend, TrainingSeeds(0, 0), None, False).reset()
     backend.close()
     assert multiprocessing.active_children() == []
@@ -359,3 +361,63 @@ def test_this_process_keeps_its_signal_handlers():
 def test_nothing_but_wrappers_is_called(name):
     with pytest.raises(UsageError, match=r"not a class derived from gymnasium\.Wrapper"):
         GymnasiumBackend("CartPole-v1", 1, wrappers=[(name, {})])
+
+
+def test_a_worker_that_hangs_is_named_and_ended():
+    factory = environment_factory(env_id("Sleeps"), {}, ())
+    stepper = AsyncStepper(factory, 2, "Sleeps", patience=0.5)
+    try:
+        stepper.reset(np.ones(2, np.bool_), [0, 1])
+        stepper.send(np.array([0, 1]))
+        with pytest.raises(
+            BrokenEnvironmentError, match=r"environment 1 \('Sleeps'\) did not answer for 0.5 s"
+        ) as error:
+            stepper.recv()
+        assert (error.value.env_index, error.value.in_step) == (1, True)
+    finally:
+        stepper.close()
+    assert not any(process.is_alive() for process in stepper._vector.processes)
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_a_failure_shows_no_traceback(vectorization, capfd):
+    backend = GymnasiumBackend(env_id("RaisesInStep"), 2, vectorization=vectorization)
+    backend.reset(np.ones(2, np.bool_), [0, 1])
+    with pytest.raises(BrokenEnvironmentError, match="ValueError: boom") as error:
+        steps(backend, 5)
+    backend.close()
+    assert error.value.env_index == 0
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_observation_that_is_no_number(value):
+    backend = GymnasiumBackend(env_id("LastStepReward"), 3)
+    backend.reset(np.ones(3, np.bool_), [0, 1, 2])
+    step = backend._stepper.recv
+
+    def poisoned() -> Any:
+        raw = step()
+        raw.observation[2] = value
+        return raw
+
+    backend._stepper.recv = poisoned  # type: ignore[method-assign]
+    backend.send(np.zeros(3, np.int64))
+    with pytest.raises(BrokenEnvironmentError, match=r"environment 2 .*no finite numbers") as error:
+        backend.recv()
+    backend.close()
+    assert (error.value.env_index, error.value.in_step) == (2, True)
+
+
+def test_an_observation_of_another_shape_is_not_stretched():
+    backend = GymnasiumBackend(env_id("WrongShape"), 1)
+    backend.reset(np.ones(1, np.bool_), [0])
+    with pytest.raises(BrokenEnvironmentError, match=r"the observation has shape \(1,\), its space \(3,\)"):
+        steps(backend, 7)
+    backend.close()
+
+
+def steps(backend: GymnasiumBackend, count: int) -> None:
+    for _ in range(count):
+        backend.send(np.zeros(backend.spec.num_envs, np.int64))
+        backend.recv()
