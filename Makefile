@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-cuda check fmt bench clean
+.PHONY: help setup train test test-cuda mutants check fmt bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test-cuda: setup ## run the tests that need a CUDA GPU
 	else \
 	  echo "test-cuda: skipped, there is no CUDA GPU here"; \
 	fi
+
+mutants: setup ## show that the tests catch each of some forty defects, a few minutes
+	$(BIN)/python tests/mutants/run.py
 
 check: setup ## everything but the tests: format, lint, types, floors, generated docs
 	$(BIN)/ruff format --check

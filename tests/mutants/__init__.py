@@ -1,0 +1,1 @@
+"""Named one-line defects, and the tests that must catch each."""
