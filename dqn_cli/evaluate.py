@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import metadata
@@ -28,6 +28,9 @@ from dqn_cli.training.checkpoint import Checkpoint
 
 MAX_PARALLEL = 16
 """Most environments that play at once."""
+
+_FAR_REACHING = ("RecordVideo", "HumanRendering", "AddRenderObservation", "RenderCollection")
+"""Wrappers that do more than change numbers."""
 
 _NOT_OF_THE_PROTOCOL = ("num_envs", "threads", "vectorization", "terminal_on_life_loss", "max_episode_frames")
 """Options of environments that no score depends on, or that the protocol names itself."""
@@ -157,7 +160,7 @@ def load_network(checkpoint: Checkpoint, options: RunOptions, hardware: Hardware
     # Without memory first: a config may describe a network that is larger than the machine.
     check_weights(network_shape(options, spec, hardware), checkpoint, whose)
     network = make_network(options, spec, hardware)
-    load_weights(network, checkpoint, whose)
+    network.load_state_dict(checkpoint.weights)
     return network
 
 
@@ -185,6 +188,10 @@ def check_weights(network: QNetwork, checkpoint: Checkpoint, whose: str) -> None
                 f"{checkpoint.path} does not fit the network that {whose}: {name} is "
                 f"{found.get(name, 'missing')} in the file, {expected.get(name, 'absent')} in the network"
             )
+    if _share_memory(list(checkpoint.weights.values())):
+        raise UsageError(
+            f"{checkpoint.path}: its weights share memory, which those of a network never do; it is foreign"
+        )
     for name, tensor in checkpoint.weights.items():
         if not bool(torch.isfinite(tensor).all()):
             raise UsageError(
@@ -195,16 +202,24 @@ def check_weights(network: QNetwork, checkpoint: Checkpoint, whose: str) -> None
 
 def _form(tensor: torch.Tensor, expected: bool = False) -> str:
     """Returns what must be equal for one tensor to be copied into another, for people."""
-    kind = "" if expected or _has_values(tensor) else " without values"
+    if not expected and not _has_values(tensor):
+        return "a tensor without values of its own"
     dtype = "" if tensor.dtype is torch.float32 else f" {tensor.dtype}"
-    return f"{list(tensor.shape)}{dtype}{kind}"
+    return f"{list(tensor.shape)}{dtype}"
 
 
 def _has_values(tensor: torch.Tensor) -> bool:
     """Returns whether each element has its own memory: a small file can claim any shape without."""
-    if tensor.layout is not torch.strided or tensor.is_meta:
+    plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
+    if not plain or tensor.is_nested or tensor.layout is not torch.strided or tensor.is_meta:
         return False
     return tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+
+
+def _share_memory(tensors: Sequence[torch.Tensor]) -> bool:
+    """Returns whether some memory is claimed by more than one tensor."""
+    storages = {storage.data_ptr(): storage.nbytes() for storage in (t.untyped_storage() for t in tensors)}
+    return sum(storages.values()) < sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def final_evaluation(
@@ -237,26 +252,36 @@ def final_evaluation(
 
 
 def _refuse_imports(options: RunOptions, checkpoint: Checkpoint) -> None:
-    """Refuses a config that would import a module of its own choice: importing is running."""
+    """Refuses a config that would import a module of its own choice, open windows or write files."""
     env = cast("Any", options.env)
-    named = [("env.id", getattr(env, "id", ""))]
-    named += [("env.wrappers", wrapper.name) for wrapper in getattr(env, "wrappers", ())]
-    for key, name in named:
-        module = name.rpartition(":")[0]
+    for key, name, module in _named_modules(env):
         if module:
             raise UsageError(
                 f"{checkpoint.path}: its {key} '{name}' imports the Python module '{module}', which runs that "
                 "module's code; add --trust if you know where the checkpoint comes from"
             )
+        if name in _FAR_REACHING:
+            raise UsageError(
+                f"{checkpoint.path}: its {key} '{name}' opens windows or writes files; add --trust to allow"
+            )
+    if "render_mode" in getattr(env, "kwargs", {}):
+        raise UsageError(f"{checkpoint.path}: its env.kwargs ask for a render_mode; add --trust to allow it")
+
+
+def _named_modules(env: Any) -> list[tuple[str, str, str]]:
+    """Returns key, name and module (empty where there is none) of all that an environment's options name."""
+    named = [("env.id", getattr(env, "id", ""))]
+    named += [("env.wrappers", wrapper.name) for wrapper in getattr(env, "wrappers", ())]
+    return [(key, name, name.rpartition(":")[0]) for key, name in named]
 
 
 def _software(options: RunOptions) -> dict[str, str]:
     """Returns the versions of the packages that play."""
     env = cast("Any", options.env)
-    packages = ["ale-py"] if env.kind == "atari" else ["gymnasium"]
-    packages += [module.partition(".")[0] for module in [getattr(env, "id", "").rpartition(":")[0]] if module]
+    packages = {"ale-py"} if env.kind == "atari" else {"gymnasium"}
+    packages |= {module.partition(".")[0] for _, _, module in _named_modules(env) if module}
     found = {}
-    for package in packages:
+    for package in sorted(packages):
         with contextlib.suppress(metadata.PackageNotFoundError):  # a module of the user's own has no version
             found[package] = metadata.version(package)
     return found

@@ -107,7 +107,8 @@ class RunKeeper:
             self._report(step)  # after the save: a run that goes on from it has no report here
         else:
             self._report(step)
-            if self._options.evaluation.every_steps is not None:
+            if self._options.evaluation.every_steps is not None and step != self.evaluated_step:
+                self._save(step)  # an evaluation that fails loses nothing
                 self._evaluate(step)
             self._save(step)
         self._show()
@@ -209,6 +210,7 @@ class RunKeeper:
             "latest": dict(self._latest),
             "episodes": [list(episode) for episode in self._episodes],
             "seconds": self.seconds,
+            "seconds_since_report": time.monotonic() - self._reported[1] - self._away,
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -216,7 +218,7 @@ class RunKeeper:
         now = time.monotonic()
         self._best, self._interrupted = state["best"], state["interrupted"]
         self.evaluated_step = int(state["evaluated_step"])
-        self._reported = (int(state["reported_step"]), now)
+        self._reported = (int(state["reported_step"]), now - float(state["seconds_since_report"]))
         self._latest = dict(state["latest"])
         self._episodes = [(float(score), int(length)) for score, length in state["episodes"]]
         self._started = now - float(state["seconds"])

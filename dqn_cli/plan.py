@@ -21,10 +21,10 @@ from dqn_cli.schema import RunOptions
 from dqn_cli.training.pacing import Pacing
 
 RESERVE_BYTES = 512 * 2**20
-"""Kept free beside replay and networks, for the program, the emulators, and a checkpoint that is being written."""
+"""Kept free beside replay and networks, for the program, the emulators, and the packing of a checkpoint."""
 
-_COPIES_OF_PARAMETERS = 5
-"""Online and target network, gradients, and two moments of the optimiser."""
+_COPIES_OF_PARAMETERS = 9
+"""Online and target network, gradients, two moments of the optimiser; a checkpoint copies all but the gradients."""
 
 _MOST_PERIODS = 1_000_000
 """Beyond, target copies that have no closed form are not counted."""
@@ -38,7 +38,7 @@ class Plan:
         spec: The environments.
         hardware: What it computes on.
         parameters: Trainable parameters of the online network.
-        network_bytes: Memory of the networks, gradients and optimiser, on the device.
+        network_bytes: Memory of the networks, gradients, optimiser, and the copies that a checkpoint takes.
         replay_bytes: Memory of the full replay.
         updates: Gradient steps of the whole run.
         target_copies: Copies of the network into the target network; None where it moves at every update, or where
@@ -139,8 +139,9 @@ def check_memory(plan: Plan) -> None:
         return
     if on_host and room < 0:
         raise UsageError(
-            f"network: {plan.parameters:,} parameters need {size(on_host)} with target network, gradients and "
-            f"optimiser, and {size(max(0, available - RESERVE_BYTES))} of memory are free for it; use a smaller network"
+            f"network: {plan.parameters:,} parameters need {size(on_host)} with target network, gradients, optimiser "
+            f"and checkpoints, and {size(max(0, available - RESERVE_BYTES))} of memory are free for it; "
+            + ("free some memory first" if on_host < RESERVE_BYTES else "use a smaller network")
         )
     room = max(0, room)
     o, spec = plan.options, plan.spec

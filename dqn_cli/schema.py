@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -47,6 +47,9 @@ else:
     OptimizerChoice = choice(OPTIMIZERS)
     TargetChoice = choice(TARGETS)
     ExplorerChoice = choice(EXPLORERS)
+
+
+Threads = Annotated[PositiveCount, Field(le=1_024)]
 
 
 class StopOptions(Options):
@@ -112,13 +115,13 @@ class CheckpointOptions(Options):
 class RunOptions(Options):
     """One experiment."""
 
-    seed: Count = Field(0, description="Seed of everything random in the run.")
+    seed: Count = Field(0, le=2**63 - 1, description="Seed of everything random in the run.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Arithmetic of the torso.")
-    threads: Literal["auto"] | PositiveCount = Field("auto", description="Threads of the learner.")
+    threads: Literal["auto"] | Threads = Field("auto", description="Threads of the learner.")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="Layout of images.")
     deterministic: bool = Field(False, description="CUDA only: kernels that give the same bits each time.")
-    total_steps: PositiveCount = Field(50_000, description="Agent steps over all environments.")
+    total_steps: PositiveCount = Field(50_000, le=10**15, description="Agent steps over all environments.")
     stop: StopOptions | None = Field(None, description="Ends training early; null: never.")
     env: EnvironmentChoice = Field(GymnasiumOptions(), description="Environments.")
     network: NetworkOptions = Field(NetworkOptions(), description="The Q-network.")
@@ -131,7 +134,7 @@ class RunOptions(Options):
     @field_validator("device")
     @classmethod
     def _known_device(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
             raise ValueError(f"must be auto, cpu, cuda or cuda:N, got {device!r}")
         return device
 

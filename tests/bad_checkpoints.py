@@ -113,6 +113,11 @@ BAD: dict[str, tuple[Writer, str]] = {
     "hostile": (_hostile, "nothing of it was run"),
     "hostile pickle": (_hostile_pickle, "not a checkpoint of dqn"),
     "hostile old format": (_hostile_old_format, "not a checkpoint of dqn"),
+    "packed": (lambda bad, good: _packed(bad, good), "its content is packed"),
+    "a config of a billion values": (lambda bad, good: _bomb(bad, good), "'config'"),
+    "a config of great depth": (lambda bad, good: _deep(bad, good), "'config'"),
+    "a config with a long text": (changed(config={"env": {"id": "x" * 1_000_000}}), "'config'"),
+    "a config of tensors": (changed(config={"seed": torch.zeros(2)}), "'config'"),
     "newer": (changed(schema=2), "schema 2, this version of dqn reads 1"),
     "odd schema": (changed(schema=torch.zeros(40, 40)), "'schema'"),
     "odd format": (changed(format=torch.zeros(40, 40)), "written by another program"),
@@ -138,6 +143,13 @@ MISFITS: dict[str, tuple[Writer, str]] = {
     "complex weights": (lambda bad, good: _cast_weights(bad, good, dtype=torch.complex64), "complex64"),
     "weights without values": (lambda bad, good: _cast_weights(bad, good, device="meta"), "without values"),
     "sparse weights": (lambda bad, good: _sparse_weights(bad, good), "without values"),
+    "weights that share their memory": (lambda bad, good: _shared_weights(bad, good), "share memory"),
+    "nested weights": (lambda bad, good: _nested_weights(bad, good), "without values"),
+    "more layers than anyone has": (changed(config={"network": {"torso": {"hidden": [1] * 3_000}}}), "at most 100"),
+    "a layer of any width": (changed(config={"network": {"torso": {"hidden": [10**12]}}}), "1000000"),
+    "words for a terminal": (changed(config={"env": {"id": "\x1b[31mred\nline"}}), "printable"),
+    "a recorder of videos": (changed(config={"env": {"wrappers": ["RecordVideo"]}}), "add --trust"),
+    "a window": (changed(config={"env": {"kwargs": {"render_mode": "human"}}}), "add --trust"),
     "one value for all weights": (lambda bad, good: _repeated_weights(bad, good), "without values"),
     "a network larger than any machine": (lambda bad, good: _enormous(bad, good), "without values"),
     "weights that are no numbers": (lambda bad, good: _poisoned_weights(bad, good), "had diverged"),
@@ -155,6 +167,41 @@ def _more_weights(bad: Path, good: Path) -> None:
 def _cast_weights(bad: Path, good: Path, **cast: Any) -> None:
     weights = torch.load(good, weights_only=True)["weights"]
     changed(weights={name: tensor.to(**cast) for name, tensor in weights.items()})(bad, good)
+
+
+def _packed(bad: Path, good: Path) -> None:
+    with zipfile.ZipFile(good) as source, zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in source.namelist():
+            archive.writestr(name, source.read(name))
+
+
+def _bomb(bad: Path, good: Path) -> None:
+    values: Any = [1] * 10
+    for _ in range(12):
+        values = [values] * 10
+    changed(config={"env": {"kwargs": {"a": values}}})(bad, good)
+
+
+def _deep(bad: Path, good: Path) -> None:
+    values: Any = 1
+    for _ in range(200):
+        values = [values]
+    changed(config={"env": {"kwargs": {"a": values}}})(bad, good)
+
+
+def _shared_weights(bad: Path, good: Path) -> None:
+    weights = torch.load(good, weights_only=True)["weights"]
+    memory = torch.zeros(max(tensor.numel() for tensor in weights.values()))
+    shared = {name: memory[: tensor.numel()].view(tensor.shape) for name, tensor in weights.items()}
+    changed(weights=shared)(bad, good)
+
+
+def _nested_weights(bad: Path, good: Path) -> None:
+    weights = torch.load(good, weights_only=True)["weights"]
+    name = next(iter(weights))
+    changed(weights=weights | {name: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.jagged)})(
+        bad, good
+    )
 
 
 def _repeated_weights(bad: Path, good: Path) -> None:

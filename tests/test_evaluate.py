@@ -115,7 +115,7 @@ class NotANumber(gymnasium.Wrapper[Any, Any, Any, Any]):
 def test_a_return_that_is_no_number_is_an_error_that_says_where():
     wrapper = {"name": f"{__name__}:NotANumber"}
     options, network = made({"env": {"id": env_id("LastStepReward"), "wrappers": [wrapper]}})
-    with pytest.raises(RunError, match=r"seed \d+ has the return nan.*LastStepReward"):
+    with pytest.raises(RunError, match=r"environment 0 gave the reward nan \(episode 0, step 0, .*lineage seed \d+"):
         evaluated(options, network)
 
 

@@ -364,14 +364,15 @@ def test_a_run_that_goes_on_has_no_report_where_it_was_stopped(tmp_path, monkeyp
     """What the checkpoint remembers of the logs is what an unstopped run would have written until then."""
     signalling(monkeypatch, 333)
     folder = tmp_path / "run"
-    outcome = trained(folder, "checkpoint.every_steps=10000", "evaluation.every_steps=null")
+    # A report every 50 steps: the run is stopped between two of them.
+    outcome = trained(folder, "total_steps=10_000", "checkpoint.every_steps=10000", "evaluation.every_steps=null")
+    assert outcome.step % 50
     assert records(folder, "metrics")[-1]["step"] == outcome.step
     training = read_checkpoint(folder).training
     assert training is not None
     kept = (folder / "metrics.jsonl").read_bytes()[: training["log_offsets"]["metrics"]]
-    full = (cartpole_run() / "metrics.jsonl").read_text().splitlines()
-    steps = [json.loads(line)["step"] for line in full]
-    assert [json.loads(line)["step"] for line in kept.splitlines()] == [step for step in steps if step <= outcome.step]
+    steps = [json.loads(line)["step"] for line in kept.splitlines()]
+    assert [step // 50 for step in steps] == list(range(1, outcome.step // 50 + 1))
     # And what the next report will be made of is there: the episodes since the last one.
     keeper = training["keeper"]
     since = [e for e in records(folder, "episodes") if e["step"] > keeper["reported_step"]]
@@ -400,12 +401,42 @@ def test_the_state_of_the_keeper_is_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "RunKeeper", kept)
     trained(tmp_path / "one")
     trained(tmp_path / "two", "total_steps=104", "seed=1")
-    saved, other = keepers[0].state_dict(), keepers[1].state_dict()
-    assert {name for name in saved if saved[name] == other[name]} <= {"interrupted", "episodes"}
+    saved = keepers[0].state_dict() | {"interrupted": 7, "episodes": [[1.0, 2], [3.0, 4]], "seconds": 5_000.0}
+    other = keepers[1].state_dict()
+    assert all(saved[name] != other[name] for name in saved)
     keepers[1].load_state_dict(saved)
     restored = keepers[1].state_dict()
-    assert restored.pop("seconds") == pytest.approx(saved.pop("seconds"), abs=1.0)
+    for clock in ("seconds", "seconds_since_report"):
+        assert restored.pop(clock) == pytest.approx(saved.pop(clock), abs=1.0)
     assert restored == saved
+
+
+@pytest.mark.parametrize("broken", ["evaluation", "nothing"])
+def test_the_last_state_is_saved_before_the_last_evaluation(tmp_path, monkeypatch, broken):
+    saves = []
+    save = CheckpointWriter.save
+
+    def counted(self: Any, step: int, *arguments: Any) -> Path:
+        saves.append(step)
+        return save(self, step, *arguments)
+
+    def failing(*_: Any) -> None:
+        raise RunError("boom")
+
+    monkeypatch.setattr(CheckpointWriter, "save", counted)
+    if broken == "evaluation":
+        monkeypatch.setattr(Evaluator, "evaluate", failing)
+    folder, every = tmp_path / "run", "checkpoint.every_steps=10000"
+    if broken == "evaluation":
+        with pytest.raises(RunError, match="boom"):
+            trained(folder, "total_steps=204", every, "evaluation.every_steps=10000")
+        assert saves == [204]
+        assert read_checkpoint(folder).step == 204
+        return
+    trained(folder, "total_steps=204", every, "evaluation.every_steps=10000")
+    assert saves == [204, 204]  # and again with the score
+    trained(tmp_path / "due", "total_steps=200", every, "evaluation.every_steps=200")
+    assert saves[2:] == [200]  # the evaluation was due with the last step: there is nothing to add
 
 
 def test_a_signal_while_the_run_is_put_together(tmp_path, monkeypatch):

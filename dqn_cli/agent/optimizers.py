@@ -146,6 +146,8 @@ def limit_norm(parameters: Sequence[Tensor], max_norm: float) -> None:
     On a CPU gradients below the limit are left alone, not multiplied by one: the same bits, and no pass over memory.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
     if factor.device.type == "cpu" and factor == 1.0:

@@ -34,6 +34,9 @@ app.add_typer(config.app, name="config")
 _ParserError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
+_MOST_CHARACTERS = 2_000
+
+
 def _show_version(value: bool) -> None:
     if value:
         typer.echo(f"dqn {__version__}")
@@ -83,8 +86,19 @@ def _refuse(error: Any) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {_printable(message)}", err=True)
     sys.exit(code)
+
+
+def _printable(message: str) -> str:
+    """Returns a message without what a terminal would obey: parts of it may be a stranger's words."""
+    lines = []
+    for line in message.split("\n"):
+        shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+        # Both ends: what is wrong stands at one, what to do at the other.
+        half = _MOST_CHARACTERS // 2
+        lines.append(shown if len(shown) <= _MOST_CHARACTERS else f"{shown[:half]} ... {shown[-half:]}")
+    return "\n".join(lines)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

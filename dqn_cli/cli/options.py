@@ -10,7 +10,7 @@ import typer
 
 
 def _checked_device(name: str | None) -> str | None:
-    if name is not None and not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+    if name is not None and not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name):
         raise typer.BadParameter(f"'{name}' is no device; write auto, cpu, cuda or cuda:N.")
     return name
 

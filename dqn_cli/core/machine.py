@@ -19,19 +19,19 @@ def cpu_flags() -> set[str]:
 
 
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # of mallopt, see malloc.h
-_BLOCK_BYTES = 64 * 2**20
+_BLOCK_BYTES = 32 * 2**20  # the most that every glibc accepts
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep the memory that it frees, in blocks of up to 64 MiB, for its next allocation.
+    """Lets this process keep the memory that it frees, in blocks of up to 32 MiB, for its next allocation.
 
     glibc gives large blocks back to the system and asks for them again: the activations and gradients of an update
     of the NatureCNN cost 3,500 page faults each time, 6% of the update. Larger blocks, such as a replay, still come
     from the system one by one, zeroed when they are touched. Does nothing where the C library has no such switch.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _BLOCK_BYTES)
+    # Where the first is refused the others would do harm: they end glibc's own adaptation.
+    if mallopt is not None and mallopt(_MMAP_THRESHOLD, _BLOCK_BYTES):
         mallopt(_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(_TOP_PAD, _BLOCK_BYTES)
 

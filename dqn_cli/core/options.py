@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Options(BaseModel):
@@ -29,6 +29,16 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _printable(text: str) -> str:
+    """Names stand in messages, and a terminal obeys what is not printable."""
+    if not text.isprintable():
+        raise ValueError("must be printable text on one line")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_printable)]
+"""Text on one line, without control characters."""
+
 Count = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
 """A whole number of at least 0; ``1e6`` is accepted."""
 
@@ -38,5 +48,7 @@ PositiveCount = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
-Counts = Annotated[tuple[PositiveCount, ...], BeforeValidator(_tuple)]
-"""A list of whole numbers of at least 1."""
+_Width = Annotated[int, BeforeValidator(_integral), Field(ge=1, le=1_000_000)]
+
+Counts = Annotated[tuple[_Width, ...], BeforeValidator(_tuple), Field(max_length=100)]
+"""Sizes of up to 100 layers, each a whole number of at least 1 and at most a million."""

@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode
 from pydantic import ConfigDict, Field, field_validator
 
 from dqn_cli.core.errors import UsageError, nearest
-from dqn_cli.core.options import Count, Fraction, Options, PositiveCount
+from dqn_cli.core.options import Count, Fraction, Name, Options, PositiveCount
 from dqn_cli.core.types import BoolArray, IntArray, ObservationSpec
 from dqn_cli.envs.contract import BackendReset, BackendStep, EnvironmentSpec
 
@@ -61,10 +61,10 @@ class AtariOptions(Options):
     kind: Literal["atari"]
     """Which kind of environment."""
 
-    game: str = "Pong"
+    game: Name = "Pong"
     """The game, as in ``Pong`` or ``MsPacman``."""
 
-    num_envs: PositiveCount = 8
+    num_envs: Annotated[PositiveCount, Field(le=65_536)] = 8
     """Number of games that step together."""
 
     threads: Literal["auto"] | PositiveCount = "auto"
@@ -76,10 +76,10 @@ class AtariOptions(Options):
     full_action_set: bool = False
     """All 18 actions instead of those that the game uses."""
 
-    frame_skip: PositiveCount = 4
+    frame_skip: Annotated[PositiveCount, Field(le=1_000)] = 4
     """Emulator frames in one agent step."""
 
-    stack: PositiveCount = 4
+    stack: Annotated[PositiveCount, Field(le=64)] = 4
     """Frames in an observation."""
 
     screen: Annotated[PositiveCount, Field(ge=16, le=210)] = 84

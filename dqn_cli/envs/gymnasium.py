@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from dqn_cli.core.errors import BrokenEnvironmentError
-from dqn_cli.core.options import Options, PositiveCount
+from dqn_cli.core.options import Name, Options, PositiveCount
 from dqn_cli.core.types import Array, BoolArray, IntArray
 from dqn_cli.envs.contract import BackendReset, BackendStep, EnvironmentSpec
 from dqn_cli.envs.gymnasium_make import environment_factory
@@ -22,7 +22,7 @@ class WrapperOptions(Options):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    name: str
+    name: Name
     """A class of ``gymnasium.wrappers``, or ``module:ClassName``."""
 
     kwargs: dict[str, Any] = Field(default_factory=dict)
@@ -44,10 +44,10 @@ class GymnasiumOptions(Options):
     kind: Literal["gymnasium"] = "gymnasium"
     """Which kind of environment."""
 
-    id: str = "CartPole-v1"
+    id: Name = "CartPole-v1"
     """Gymnasium id, or ``module:Id`` where importing the module registers it."""
 
-    num_envs: PositiveCount = 4
+    num_envs: Annotated[PositiveCount, Field(le=65_536)] = 4
     """Number of environments that step together."""
 
     kwargs: dict[str, Any] = Field(default_factory=dict)

@@ -166,12 +166,13 @@ def _find_wrapper(name: str) -> type[gymnasium.Wrapper[Any, Any, Any, Any]]:
     module_name, _, class_name = name.rpartition(":")
     try:
         module = importlib.import_module(module_name or "gymnasium.wrappers")
+        wrapper: Any = getattr(module, class_name, None)  # some of Gymnasium's import their packages here
     except Exception as failure:
         raise UsageError(
-            f"env.wrappers: module '{module_name}' of '{name}' cannot be imported ({_one_line(failure)});"
+            f"env.wrappers: module '{module_name or 'gymnasium.wrappers'}' of '{name}' cannot be imported"
+            f" ({_one_line(failure)});"
             " install the package that provides it, or put its folder on PYTHONPATH"
         ) from failure
-    wrapper: Any = getattr(module, class_name, None)
     if not callable(wrapper):
         known = [key for key in dir(module) if callable(getattr(module, key)) and not key.startswith("_")]
         known += getattr(module, "__all__", [])

@@ -116,10 +116,21 @@ class Replay:
             "tail": self.items.tail,
             "head": self.items.head,
             "written": self.frames.written,
-            "ring": self.frames.capacity,
+            "sizes": {"replay.capacity": self.items.capacity, "frames of the ring": self.frames.capacity},
             "writer": self._writer.state_dict(),
             "sampler": self._sampler.state_dict(),
         }
+
+    def check_sizes(self, state: State) -> None:
+        """Compares a state with this replay, before its frames and items are restored.
+
+        Raises:
+            UsageError: The state is of a replay of other sizes.
+        """
+        own = {"replay.capacity": self.items.capacity, "frames of the ring": self.frames.capacity}
+        for what, saved in state["sizes"].items():
+            if own[what] != saved:
+                raise UsageError(f"{what}: the checkpoint has {saved}, the config {own[what]}; keep those of the run")
 
     def load_state_dict(self, state: State) -> None:
         """Takes over a state; frames and items must have been restored before.
@@ -128,12 +139,8 @@ class Replay:
             UsageError: The state is of a replay of other sizes.
             ValueError: Frames or items were not restored.
         """
+        self.check_sizes(state)
         self._writer.load_state_dict(state["writer"])
-        if self.frames.capacity != state["ring"]:
-            raise UsageError(
-                f"replay.capacity: the checkpoint has a ring of {state['ring']} frames, the config one of "
-                f"{self.frames.capacity}; keep the capacity of the run"
-            )
         if self.frames.written != state["written"]:
             raise ValueError(f"the replay's frames end at {self.frames.written}, its state at {state['written']}")
         self._first_frames = [int(number) for number in state["first_frames"]]

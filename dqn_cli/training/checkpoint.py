@@ -86,8 +86,35 @@ def _is_mapping_of(kind: type, value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, kind) for k, v in value.items())
 
 
+_MOST_VALUES, _MOST_CHARACTERS, _DEEPEST = 10_000, 100_000, 20
+"""Of a config; lists that hold one list many times can claim billions in a file of some kilobytes."""
+
+
+def _is_plain(config: Any) -> bool:
+    """Returns whether a config is made of plain values, and of no more of them than anyone would write."""
+    left, count, characters = [(config, 0)], 0, 0
+    while left:
+        value, depth = left.pop()
+        count += 1
+        if count > _MOST_VALUES or depth > _DEEPEST:
+            return False
+        if isinstance(value, dict):
+            if not all(isinstance(key, str) for key in value):
+                return False
+            left += [(part, depth + 1) for pair in value.items() for part in pair]
+        elif isinstance(value, list | tuple):
+            left += [(part, depth + 1) for part in value]
+        elif isinstance(value, str):
+            characters += len(value)
+            if characters > _MOST_CHARACTERS:
+                return False
+        elif value is not None and type(value) not in (bool, int, float):
+            return False
+    return True
+
+
 _CONTENT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-    ("config", lambda value: _is_mapping_of(object, value), "a config"),
+    ("config", lambda value: _is_mapping_of(object, value) and _is_plain(value), "a config"),
     ("name", lambda value: isinstance(value, str), "the name of a config"),
     ("step", lambda value: type(value) is int and value >= 0, "a number of steps"),
     ("weights", lambda value: _is_mapping_of(torch.Tensor, value), "the weights of a network"),
@@ -117,12 +144,19 @@ def _load(file: Path) -> Any:
     try:
         # torch reads bare pickles too, and does not look at the checksums: a flipped bit would be a wrong weight.
         with zipfile.ZipFile(file) as archive:
-            whole = archive.testzip() is None
-        if whole:
+            entries = archive.infolist()
+            # torch packs nothing: a packed entry is a foreign one, and may unpack to any size.
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            stored = stored and sum(entry.file_size for entry in entries) <= file.stat().st_size
+            whole = stored and archive.testzip() is None
+        if not stored:
+            reason = "is not a checkpoint of dqn: its content is packed"
+        elif whole:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 return torch.load(file, map_location="cpu", weights_only=True)
-        reason = "is damaged: a checksum is wrong; use another checkpoint"
+        else:
+            reason = "is damaged: a checksum is wrong; use another checkpoint"
     except zipfile.BadZipFile:
         reason = "is truncated or not a checkpoint of dqn"
     except UnpicklingError:

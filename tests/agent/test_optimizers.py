@@ -138,6 +138,10 @@ class TestLimitNorm:
             torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0, equal_nan=True)
 
 
+def test_without_gradients_there_is_nothing_to_limit():
+    limit_norm([torch.nn.Parameter(torch.zeros(2))], 5.0)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"lr": 0.0}, {"lr": -1.0}, {"eps": 0.0}, {"decay": 1.5}, {"momentum": 0.9}, {"centered": 1}]
 )

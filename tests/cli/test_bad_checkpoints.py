@@ -11,6 +11,7 @@ from tests.bad_checkpoints import BAD, MISFITS, victim
 from tests.small_runs import SMALL, cartpole_run
 
 ALL = BAD | MISFITS
+OF_THE_CONFIG = ("wrong config", "more layers than anyone has", "a layer of any width", "words for a terminal")
 LEAKS = ("Traceback", "KeyError", "internal error", "Unpickling")
 
 
@@ -37,7 +38,7 @@ def test_eval_refuses_it(dqn, tmp_path, name):
     write, word = ALL[name]
     bad = tmp_path / "bad.pt"
     write(bad, cartpole_run() / "checkpoint.pt")
-    lines = 2 if name == "wrong config" else 1
+    lines = 2 if name in OF_THE_CONFIG else 1
     assert_refused(dqn("eval", bad), "bad.pt" if name != "no such environment" else "", word, lines=lines)
     assert not victim(bad).exists()
 

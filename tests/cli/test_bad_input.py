@@ -200,7 +200,7 @@ def test_a_replay_that_does_not_fit(dqn, tmp_path, monkeypatch):
 
 def test_a_small_replay_that_fits_is_named_exactly(monkeypatch, dqn):
     monkeypatch.setattr(plan_module, "RESERVE_BYTES", 0)
-    networks = 1_400_000
+    networks = 67_586 * 36
     for memory in (networks + 300_000, networks + 3_000_000, networks + 30_000_000):
         monkeypatch.setattr(plan_module, "available_memory", lambda: memory)  # noqa: B023 used in this turn
         _, fits = refusal_of_a_replay(dqn("plan", "cartpole", "replay.capacity=1e9"))

@@ -78,7 +78,7 @@ def test_plan(dqn, tmp_path, monkeypatch):
         "total_steps": 800,
         "total_frames": 800,
         "parameters": 4 * 16 + 16 + 16 * 2 + 2,
-        "network_bytes": 5 * 4 * (4 * 16 + 16 + 16 * 2 + 2),
+        "network_bytes": 9 * 4 * (4 * 16 + 16 + 16 * 2 + 2),
         "replay_capacity": 500,
         "replay_bytes": plan["replay_bytes"],
         "updates": (800 - 100) // 16 * 8,

@@ -6,9 +6,11 @@ import os
 import platform
 import resource
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from dqn_cli.core import machine
 from dqn_cli.core.machine import (
@@ -18,6 +20,7 @@ from dqn_cli.core.machine import (
     available_memory,
     keep_freed_memory,
 )
+from dqn_cli.hardware import Hardware
 
 MIB = 2**20
 UNLIMITED_V1 = 9223372036854771712
@@ -155,6 +158,24 @@ class TestKeepFreedMemory:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
             np.ones(size, np.uint8)
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    def test_a_run_does_it(self, monkeypatch):
+        called = []
+        monkeypatch.setattr("dqn_cli.hardware.keep_freed_memory", lambda: called.append(True))
+        Hardware(torch.device("cpu"), 1, "float32", "contiguous").apply()
+        assert called == [True]
+
+    def test_where_large_blocks_are_refused_nothing_else_is_changed(self, monkeypatch):
+        class OldLibrary:
+            calls: ClassVar[list[int]] = []
+
+            def mallopt(self, switch: int, _: int) -> int:
+                self.calls.append(switch)
+                return 0
+
+        monkeypatch.setattr("dqn_cli.core.machine.ctypes.CDLL", lambda name: OldLibrary())
+        keep_freed_memory()
+        assert OldLibrary.calls == [-3]
 
     @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed blocks back")
     def test_a_block_that_was_freed_is_used_again(self):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import fields, replace
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -125,6 +126,17 @@ def test_what_no_atari_score_depends_on(change, monkeypatch):
 )
 def test_what_an_atari_score_depends_on(change, monkeypatch):
     assert protocol({"env": ATARI | change}, monkeypatch)["stamp"] != protocol({"env": ATARI}, monkeypatch)["stamp"]
+
+
+def test_what_plays_and_how_it_computes_are_in_the_stamp(monkeypatch):
+    assert protocol({}, monkeypatch)["precision"] == "float32"
+    assert protocol({}, monkeypatch)["software"] == {"gymnasium": version("gymnasium")}
+    assert protocol({"env": ATARI}, monkeypatch)["software"] == {"ale-py": version("ale-py")}
+    named = {"id": "numpy.random:X-v0", "wrappers": ["pytest:X", "json:Y"]}  # json is no package of its own
+    packages = {name: version(name) for name in ("gymnasium", "numpy", "pytest")}
+    assert protocol({"env": named}, monkeypatch)["software"] == packages
+    half = replace(CPU, precision="bfloat16")
+    assert Evaluator(RunOptions(), half, 4, 0.0, 0, "evaluation")._protocol.precision == "bfloat16"
 
 
 def test_scores_of_training_and_final_scores_are_not_the_same_protocol(monkeypatch):

@@ -39,6 +39,7 @@ def reopened(state: State) -> State:
 
 def restored(folder: Path, names: list[str], state: State, replay: Replay) -> ReplaySegments:
     segments = ReplaySegments(folder)
+    replay.check_sizes(state)
     segments.load(replay, names)
     replay.load_state_dict(state)
     return segments
@@ -143,6 +144,24 @@ def test_a_checkpoint_writes_only_what_is_new_and_names_what_it_needs(tmp_path):
         oldest = max(1, saved - 40 + 1)
         assert spans[0][0] <= oldest <= spans[0][1]  # the oldest frame is there, and no segment in vain
         assert segments.save(replay) == names
+
+
+@pytest.mark.parametrize("first", [5, 20, 35])
+@pytest.mark.parametrize("second", [1, 10, 20, 30, 38])
+def test_items_outlive_the_first_segments_of_their_checkpoint(tmp_path, monkeypatch, first, second):
+    """One frame a segment: those of the first checkpoint go one by one, its items must stay while they live."""
+    monkeypatch.setattr(segments_module, "_SEGMENT_BYTES", 1)
+    replay, segments = make_replay(1, 1, 1, 40, 40), ReplaySegments(tmp_path)
+    stream = ScriptedStream([[Episode(50)]], 1)
+    replay.begin(stream.reset())
+    for steps in (first, second):
+        for _ in range(steps):
+            replay.append(*stream.step())
+        names = segments.save(replay)
+    segments.prune(names)
+    twin = make_replay(1, 1, 1, 40, 40)
+    restored(tmp_path, names, reopened(replay.state_dict()), twin)
+    assert_twins(replay, twin)
 
 
 def test_a_long_pause_between_checkpoints_writes_what_still_lives(tmp_path):
@@ -264,7 +283,9 @@ class TestState:
             ((3, 4, 3, 300, 600), "env.num_envs: the checkpoint has 2, the config 3"),
             ((2, 1, 3, 300, 600), "env.stack: the checkpoint has 4, the config 1"),
             ((2, 4, 5, 300, 600), "replay.n_step: the checkpoint has 3, the config 5"),
-            ((2, 4, 3, 300, 601), "replay.capacity: the checkpoint has a ring of 600 frames, the config one of 601"),
+            ((2, 4, 3, 300, 601), "frames of the ring: the checkpoint has 600, the config 601"),
+            ((2, 4, 3, 300, 200), "frames of the ring: the checkpoint has 600, the config 200"),
+            ((2, 4, 3, 100, 600), "replay.capacity: the checkpoint has 300, the config 100"),
         ],
     )
     def test_a_state_of_other_sizes_is_refused(self, other, what, tmp_path):
