@@ -14,9 +14,9 @@ def test_table(dqn):
 
 
 def test_failure(dqn):
-    result = dqn("audit", "cartpole", f"env.id={env_id('NanReward')}", "--steps", "300")
+    result = dqn("audit", "cartpole", f"env.id={env_id('Outside')}", "--steps", "300")
     assert (result.code, result.err) == (1, "")
-    assert "FAILED    finite rewards" in result.out
+    assert "FAILED    declared spaces" in result.out
     assert "1 of 15 checks failed" in result.out
 
 

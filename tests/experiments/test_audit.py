@@ -86,11 +86,11 @@ class TestWhatIsRight:
 @pytest.mark.parametrize(
     ("name", "checks", "words"),
     [
-        ("NanReward", {"finite rewards"}, "the reward is nan"),
-        ("InfiniteReward", {"finite rewards"}, "the reward is inf"),
+        ("NanReward", {"steps without errors", "finite rewards"}, "the reward is nan"),
+        ("InfiniteReward", {"steps without errors", "finite rewards"}, "the reward is inf"),
         ("WrongDtype", {"declared spaces"}, "of dtype float64 is not in Box"),
         ("Outside", {"declared spaces"}, "is not in Box"),
-        ("WrongShape", {"declared spaces"}, "is not in Box"),
+        ("WrongShape", {"steps without errors", "declared spaces"}, "is not in Box"),
         ("Unseeded", {"two with one seed", "episodes played again"}, "observations differ after step 6"),
         ("Outlives", {"episodes played again"}, "step 6 gave reward and end (7.0, False)"),
         ("Counting", {"episodes played again"}, "another first observation"),
