@@ -36,13 +36,16 @@ def records() -> dict[str, list[dict[str, Any]]]:
 
 def scores_table(runs: list[dict[str, Any]]) -> str:
     """Returns the table of one preset."""
-    rows = ["| seed | final checkpoint | std | 95% interval | wall time | command |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| seed | final checkpoint | std | 95% interval | wall time | commit | command |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for run in runs:
         score = run["score"]
         low, high = score["return_ci95"]
         rows.append(
             f"| {run['seed']} | {score['return_mean']:.2f} | {score['return_std']:.2f} | {low:.2f} to {high:.2f} "
-            f"| {run['wall_seconds']:.0f} s | `{run['command']}` |"
+            f"| {run['wall_seconds']:.0f} s, {machine(run)} | {commit(run)} | `{run['command']}` |"
         )
     means = [run["score"]["return_mean"] for run in runs]
     passed = sum(mean >= BARS[runs[0]["preset"]] for mean in means)
@@ -55,25 +58,34 @@ def scores_table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def commit(run: dict[str, Any]) -> str:
+    """Returns the commit that trained a run; earlier records do not say."""
+    return f"`{run['commit'][:7]}`" if run.get("commit") else "-"
+
+
+def machine(record: dict[str, Any]) -> str:
+    """Returns the processor that a record was made on, without its marks."""
+    return re.sub(r"\(R\)|Processor", "", record["machine"]["cpu"]).strip()
+
+
 def pong_table(runs: list[dict[str, Any]]) -> str:
     """Returns the table of the Pong runs: the mean of the last games, and when it first passed the bar."""
     bar = BARS["atari/pong-cpu"]
     rows = [
-        f"| seed | mean of the last {WINDOW} games | first above {bar:g} | evaluation | wall time | command |",
-        "|---|---|---|---|---|---|",
+        f"| seed | mean of the last {WINDOW} games | first above {bar:g} | evaluation | wall time | commit | command |",
+        "|---|---|---|---|---|---|---|",
     ]
     for run in runs:
         curve = moving_mean(run["training_returns"])
         first = next((f"step {step:,.0f}" for step, mean in curve if mean > bar), "never")
         rows.append(
             f"| {run['seed']} | {curve[-1][1]:.2f} | {first} | {run['score']['return_mean']:.2f} "
-            f"| {run['wall_seconds'] / 60:.0f} min | `{run['command']}` |"
+            f"| {run['wall_seconds'] / 60:.0f} min, {machine(run)} | {commit(run)} | `{run['command']}` |"
         )
     protocol = runs[0]["protocol"]
     rows.append(
         f"\nThe evaluation is of the final checkpoint: {protocol['episodes']} games that training never saw, epsilon "
-        f"{protocol['epsilon']:g}. "
-        "Seed 0 was trained by hand with the preset's values and scored with `--finished`; both ran beside other work."
+        f"{protocol['epsilon']:g}. Both ran beside other work."
     )
     return "\n".join(rows)
 
@@ -92,7 +104,21 @@ def speed_table(measured: dict[str, Any]) -> str:
     for number, pair in enumerate(measured["pairs"], 1):
         rows.append(f"| {number} | {pair['ours']:.0f} | {pair['stable_baselines3']:.0f} | {pair['ratio']:.2f} |")
     ratios = [pair["ratio"] for pair in measured["pairs"]]
-    rows.append(f"\nRatio: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}.")
+    rows.append(
+        f"\nRatio: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}; "
+        f"{machine(measured)}, {measured['machine']['cores']} cores, {measured['steps']:,} learning steps a run."
+    )
+    return "\n".join(rows)
+
+
+def variants_table(measured: dict[str, Any]) -> str:
+    """Returns the table of `update_variants.py`."""
+    rows = ["| update | median | of the learner's own | of a matrix product's speed |", "|---|---|---|---|"]
+    own = measured["medians"]["as_it_is"]
+    for name, median in measured["medians"].items():
+        share = measured["operations"] / median / measured["peak"]
+        rows.append(f"| {name.replace('_', ' ')} | {median * 1e3:.1f} ms | {median / own:.2f} | {share:.0%} |")
+    rows.append(f"\n{machine(measured)}, {measured['threads']} threads, {measured['peak'] / 1e9:.0f} GFLOP/s.")
     return "\n".join(rows)
 
 
@@ -151,6 +177,9 @@ def main() -> None:
     speed = HERE / "data" / "pong_speed.json"
     if speed.exists():
         page = fill(page, "speed", speed_table(json.loads(speed.read_text())))
+    variants = HERE / "data" / "update_variants.json"
+    if variants.exists():
+        page = fill(page, "variants", variants_table(json.loads(variants.read_text())))
     PAGE.write_text(page)
 
 
