@@ -14,7 +14,7 @@ from dqn_cli.compose import make_environments, make_training
 from dqn_cli.config.write import dump_config
 from dqn_cli.core.errors import BrokenEnvironmentError, RunError
 from dqn_cli.core.files import write_durably
-from dqn_cli.evaluate import Evaluation, load_weights
+from dqn_cli.evaluate import Evaluation
 from dqn_cli.hardware import Hardware
 from dqn_cli.keeper import RunKeeper
 from dqn_cli.plan import Plan
@@ -23,6 +23,7 @@ from dqn_cli.telemetry.progress import progress_display
 from dqn_cli.training.checkpoint import NEWEST, CheckpointWriter, read_checkpoint
 from dqn_cli.training.run_folder import FAILURE, RunLogs, make_run_dir, provenance, write_config
 from dqn_cli.training.signals import listening
+from dqn_cli.training.weights import load_weights
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,13 @@ import torch
 from dqn_cli import evaluate as evaluate_module
 from dqn_cli.compose import environment_spec, make_network
 from dqn_cli.core.errors import RunError, UsageError
-from dqn_cli.evaluate import Evaluation, Evaluator, checkpoint_options, final_evaluation, load_weights
+from dqn_cli.evaluate import Evaluation, Evaluator, checkpoint_options, final_evaluation
 from dqn_cli.evaluation.episodes import episode_seeds
 from dqn_cli.hardware import Hardware
 from dqn_cli.networks.qnetwork import QNetwork
 from dqn_cli.schema import RunOptions
 from dqn_cli.training.checkpoint import read_checkpoint
+from dqn_cli.training.weights import load_weights
 from tests.envs.hostile import env_id
 from tests.small_runs import cartpole_run
 

@@ -26,7 +26,7 @@ def keep_freed_memory() -> None:
     """Lets this process keep the memory that it frees, in blocks of up to 32 MiB, for its next allocation.
 
     glibc gives large blocks back to the system and asks for them again: the activations and gradients of an update
-    of the NatureCNN cost 3,500 page faults each time, 6% of the update. Larger blocks, such as a replay, still come
+    of the NatureCNN cost thousands of page faults each time. Larger blocks, such as a replay, still come
     from the system one by one, zeroed when they are touched. Does nothing where the C library has no such switch.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
