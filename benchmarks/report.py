@@ -1,4 +1,4 @@
-"""Makes the tables of ``benchmarks/RESULTS.md`` and the pictures beside it from the files in ``benchmarks/data``.
+"""Makes tables and pictures of ``RESULTS.md`` and the results in ``docs/algorithms`` from the files in ``data``.
 
     python benchmarks/report.py
 
@@ -17,6 +17,17 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+
+# Run as a script, so a neighbour in its folder is a module of its own; mypy sees a package.
+from algorithm_results import (  # type: ignore[import-not-found]  # isort: skip
+    PAGES,
+    audits_table,
+    learn_table,
+    load,
+    page_results,
+    scores_by_seed,
+)
+from algorithm_results import speed_table as variant_speed_table  # isort: skip
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "RESULTS.md"
@@ -180,7 +191,20 @@ def main() -> None:
     variants = HERE / "data" / "update_variants.json"
     if variants.exists():
         page = fill(page, "variants", variants_table(json.loads(variants.read_text())))
+    for section, name, table in (
+        ("audits", "audits.json", audits_table),
+        ("learn", "learn.json", learn_table),
+        ("variant speed", "variant_speed.json", variant_speed_table),
+    ):
+        if (content := load(name)) is not None:
+            page = fill(page, section, table(content))
+    for section in ("minatar", "atari100k"):
+        if chosen := {preset: runs for preset, runs in found.items() if preset.startswith(f"{section}/")}:
+            page = fill(page, section, scores_by_seed(chosen))
     PAGE.write_text(page)
+    for name, presets in PAGES.items():
+        path = HERE.parent / "docs" / "algorithms" / f"{name}.md"
+        path.write_text(fill(path.read_text(), f"results {name}", page_results(presets, found)))
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def two_halves(learner: Learner) -> Update:
     """Half of the batch in each of two threads, one core each, and the gradients added."""
     parameters = list(learner.online.parameters())
     pool = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
-    greedy, objective, optimizer = learner._bootstrap, learner._objective, learner._optimizer
+    greedy, objective, optimizer = learner._bootstrap, learner._objective, learner._gradient_step._optimizer
 
     def gradients(batch: Batch, half: slice) -> tuple[Tensor, ...]:
         part = Batch(*(getattr(batch, name)[half] for name in Batch.__slots__))
@@ -125,7 +125,7 @@ def two_halves(learner: Learner) -> Update:
 
 def plain_torch(learner: Learner) -> Update:
     """Adam and clipping of torch, contiguous images: what an update is elsewhere."""
-    learner._optimizer = torch.optim.Adam(learner.online.parameters(), lr=1.0e-4)
+    learner._gradient_step._optimizer = torch.optim.Adam(learner.online.parameters(), lr=1.0e-4)
     for network in (learner.online, learner.target):
         network._memory_format = torch.contiguous_format
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

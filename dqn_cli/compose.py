@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -9,15 +10,21 @@ import numpy as np
 import torch
 
 from dqn_cli.agent.actor import Actor
+from dqn_cli.agent.augmentation import Augmentations
+from dqn_cli.agent.bootstrap import bellman, rescaled
+from dqn_cli.agent.gradient_step import GradientStep
 from dqn_cli.agent.learner import Learner
+from dqn_cli.agent.resets import WeightResets
 from dqn_cli.agent.targets import copy_parameters
 from dqn_cli.build import (
+    AUGMENTATIONS,
     BOOTSTRAPS,
     ENVIRONMENTS,
     EXPLORERS,
     HEADS,
     OBJECTIVES,
     OPTIMIZERS,
+    RATE_SCHEDULES,
     SAMPLERS,
     TARGETS,
     TORSOS,
@@ -25,11 +32,13 @@ from dqn_cli.build import (
 from dqn_cli.core.kinds import make
 from dqn_cli.core.rng import stream, torch_stream
 from dqn_cli.core.schedules import LinearSchedule
-from dqn_cli.envs.contract import EnvironmentSpec
+from dqn_cli.envs.contract import EnvironmentSpec, VectorBackend
 from dqn_cli.envs.lineage import SeedPolicy, TrainingSeeds
 from dqn_cli.envs.vector import EpisodicVector
 from dqn_cli.hardware import Hardware
+from dqn_cli.networks.heads import HeadInputs
 from dqn_cli.networks.layers import linear_factory
+from dqn_cli.networks.noisy import noisy_factory
 from dqn_cli.networks.qnetwork import QNetwork
 from dqn_cli.replay.buffer import Replay, ring_frames
 from dqn_cli.replay.frames import DenseHostFrames
@@ -63,7 +72,10 @@ class Training:
 
 
 def make_environments(
-    options: RunOptions, seeds: SeedPolicy | None = None, max_episode_frames: int | None = None
+    options: RunOptions,
+    seeds: SeedPolicy | None = None,
+    max_episode_frames: int | None = None,
+    tap: Callable[[VectorBackend], VectorBackend] | None = None,
 ) -> EpisodicVector:
     """Makes the environments of a run.
 
@@ -71,11 +83,12 @@ def make_environments(
         options: Options of the run.
         seeds: Seeds the episodes; None: as in training.
         max_episode_frames: Cap on the emulator frames of an episode; None: the environment's own.
+        tap: Puts something between the environments and the stream of their episodes.
     """
     env = options.env
     backend = make(ENVIRONMENTS, env)
     return EpisodicVector(
-        backend,
+        backend if tap is None else tap(backend),
         seeds or TrainingSeeds(options.seed, backend.spec.seed_every_steps),
         max_episode_frames=max_episode_frames or getattr(env, "max_episode_frames", None),
         terminal_on_life_loss=getattr(env, "terminal_on_life_loss", False),
@@ -95,17 +108,30 @@ def num_envs(options: RunOptions) -> int:
     return int(cast("Any", options.env).num_envs)
 
 
-def make_network(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> QNetwork:
-    """Makes a Q-network with fresh weights on the run's device."""
-    generator = torch_stream(options.seed, "network")
-    linear = linear_factory(generator)
+def make_network(
+    options: RunOptions, spec: EnvironmentSpec, hardware: Hardware, weights: str = "network", noise: str = "noise"
+) -> QNetwork:
+    """Makes a Q-network with fresh weights on the run's device.
+
+    Args:
+        options: Options of the run.
+        spec: The environments.
+        hardware: Where it lives.
+        weights: Name of the stream of its weights.
+        noise: Name of the stream of what it draws when it is used.
+    """
+    generator = torch_stream(options.seed, weights)
+    own = torch_stream(options.seed, noise, hardware.device)
+    plain, noisy = linear_factory(generator), options.network.noisy
     shape = (spec.observation.stack, *spec.observation.shape)
-    torso = make(TORSOS, options.network.torso, shape, linear, generator)
-    head = make(HEADS, options.network.head, torso.features, spec.num_actions, linear)
+    torso = make(TORSOS, options.network.torso, shape, plain, generator)
+    linear = plain if noisy is None else noisy_factory(noisy.sigma, generator)
+    head = make(HEADS, options.network.head, HeadInputs(torso.features, spec.num_actions, linear, plain, own))
     return QNetwork(
         torso,
         head,
         spec.observation.scale,
+        own,
         autocast=torch.bfloat16 if hardware.precision == "bfloat16" else None,
         channels_last=hardware.memory_format == "channels_last",
     ).to(hardware.device)
@@ -131,11 +157,8 @@ def learning_begins(options: RunOptions) -> int:
 def make_training(options: RunOptions, hardware: Hardware, environments: EpisodicVector) -> Training:
     """Makes everything that a run consists of, around its ``environments``."""
     spec = environments.spec
-    online = make_network(options, spec, hardware)
-    target = make_network(options, spec, hardware)
-    copy_parameters(online, target)
-    learner = _learner(options, online, target)
-    actor = Actor(online, _explorer(options, spec), hardware.device)
+    learner = _learner(options, spec, hardware)
+    actor = Actor(learner.online, _explorer(options, spec), hardware.device)
     replay = _replay(options, spec, hardware)
     stop = options.stop
     loop = TrainingLoop(
@@ -143,7 +166,7 @@ def make_training(options: RunOptions, hardware: Hardware, environments: Episodi
         actor,
         replay,
         learner,
-        Pacing(learning_begins(options), options.learning.update_every_steps, options.learning.updates),
+        _pacing(options),
         options.learning.batch_size,
         Calendar(
             total_steps=options.total_steps,
@@ -156,28 +179,49 @@ def make_training(options: RunOptions, hardware: Hardware, environments: Episodi
     return Training(loop, environments, actor, learner, replay)
 
 
-def _learner(options: RunOptions, online: QNetwork, target: QNetwork) -> Learner:
+def _pacing(options: RunOptions) -> Pacing:
+    return Pacing(learning_begins(options), options.learning.update_every_steps, options.learning.updates)
+
+
+def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> Learner:
     learning = options.learning
+    online = make_network(options, spec, hardware, noise="online noise")
+    target = make_network(options, spec, hardware, noise="target noise")
+    copy_parameters(online, target)
     losses = OBJECTIVES[getattr(options.network.head, "kind")]  # noqa: B009 every head has a kind
     loss = next(iter(losses)) if learning.loss == "auto" else learning.loss
+    rescaling, schedule = learning.value_rescaling, learning.lr_schedule
+    parameters = list(online.parameters())
     return Learner(
         online,
         target,
-        make(OPTIMIZERS, learning.optimizer, list(online.parameters())),
-        make(BOOTSTRAPS, learning.bootstrap),
+        make(BOOTSTRAPS, learning.bootstrap, bellman if rescaling is None else rescaled(rescaling.eps)),
         losses[loss],
+        GradientStep(
+            parameters,
+            make(OPTIMIZERS, learning.optimizer, parameters),
+            learning.max_grad_norm,
+            None if schedule is None else make(RATE_SCHEDULES, schedule, options.total_steps),
+        ),
         make(TARGETS, learning.target),
-        learning.max_grad_norm,
-        _rate_factor(options),
+        Augmentations(
+            [make(AUGMENTATIONS, augmentation) for augmentation in learning.augmentation],
+            torch_stream(options.seed, "augmentation", hardware.device),
+        ),
+        _resets(options, spec, hardware),
     )
 
 
-def _rate_factor(options: RunOptions) -> LinearSchedule | None:
-    schedule = options.learning.lr_schedule
-    if schedule is None:
+def _resets(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> WeightResets | None:
+    resets = options.learning.resets
+    if resets is None:
         return None
-    over = options.total_steps if schedule.over_steps is None else schedule.over_steps
-    return LinearSchedule(1.0, schedule.end_factor, 0, over)
+
+    def fresh(number: int) -> QNetwork:
+        return make_network(options, spec, hardware, weights=f"network after reset {number}")
+
+    last = _pacing(options).updates_until(options.total_steps) - resets.every_updates
+    return WeightResets(resets.every_updates, resets.keep_torso, last, fresh)
 
 
 def _explorer(options: RunOptions, spec: EnvironmentSpec) -> Any:
@@ -200,11 +244,15 @@ def _replay(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> R
     observation, replay = spec.observation, options.replay
     history = history_steps(options, spec)
     frames = ring_frames(replay.capacity, spec.num_envs, history, observation.frame_bytes)
+
+    def anneal(start: float, end: float, over_steps: int | None) -> LinearSchedule:
+        return LinearSchedule(start, end, 0, over_steps or options.total_steps)
+
     return Replay(
         DenseHostFrames(frames, observation.shape, np.dtype(observation.dtype)),
         ItemTable(replay.capacity, observation.stack),
         NStepWriter(spec.num_envs, observation.stack, replay.n_step, options.learning.gamma, replay.reward_clip),
-        make(SAMPLERS, replay.sampler, stream(options.seed, "replay")),
+        make(SAMPLERS, replay.sampler, replay.capacity, anneal, stream(options.seed, "replay")),
         hardware.device,
         history,
     )

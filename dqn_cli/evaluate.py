@@ -124,6 +124,7 @@ class Evaluator:
 
         Raises:
             RunError: The environment failed, or its rewards do not sum to a finite number.
+            UsageError: The environment cannot be made.
         """
         queue = EpisodeQueue(self._seeds)
         environments = make_environments(self._options, queue, self._protocol.max_episode_frames)

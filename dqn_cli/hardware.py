@@ -53,6 +53,10 @@ def resolve_hardware(options: RunOptions) -> Hardware:
         UsageError: A CUDA GPU is asked for and absent.
     """
     device = _device(options.device)
+    if options.deterministic and device.type == "cuda" and getattr(options.network.torso, "pool", None) is not None:
+        raise UsageError(
+            "deterministic: torch has no deterministic gradient of network.torso.pool on CUDA; leave one of them out"
+        )
     convolutional = getattr(options.network.torso, "kind") != "mlp"  # noqa: B009 every torso has a kind
     precision = options.precision
     if precision == "auto":

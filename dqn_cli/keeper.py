@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from dqn_cli.compose import Training
-from dqn_cli.core.errors import BrokenEnvironmentError, RunError
+from dqn_cli.core.errors import BrokenEnvironmentError, DqnError, RunError, UsageError
 from dqn_cli.core.stateful import State
 from dqn_cli.evaluate import Evaluation, Evaluator
 from dqn_cli.hardware import Hardware
@@ -52,7 +52,7 @@ class RunKeeper:
         self.evaluation: Evaluation | None = None
         self.saved_step = self.evaluated_step = -1
         self._unsaved = False  # something was logged or scored since the last save
-        self._interrupted: int | None = None  # step of an evaluation that a signal ended
+        self._interrupted: int | None = None  # step of an evaluation that a signal or a failure ended
         self._best: float | None = None
         self._latest: dict[str, float] = {}
         self._episodes: list[tuple[float, int]] = []  # return and length since the last report
@@ -70,7 +70,8 @@ class RunKeeper:
         """Sees the run through and returns why it ended.
 
         Raises:
-            RunError: Something failed; where it was an environment, the state before its step is saved.
+            RunError: Something failed; where it was an environment, the state before its step is saved, and where it
+                was an evaluation, that of training.
         """
         try:
             for event in self._training.loop.run():
@@ -78,9 +79,11 @@ class RunKeeper:
                 if isinstance(event, Finished):
                     return event.reason
         except BrokenEnvironmentError as failure:
-            if failure.in_step:
+            if failure.whole:
                 self._save(self._training.loop.step)
             raise
+        except UsageError as failure:  # nothing can be wrong with the usage any more
+            raise RunError(str(failure)) from failure
         raise RunError("training ended without saying why")
 
     def _handle(self, event: Event) -> None:
@@ -164,7 +167,13 @@ class RunKeeper:
     def _evaluate(self, step: int) -> None:
         if step == self.evaluated_step:
             return
-        evaluation = self._evaluator.evaluate(self._training.learner.online, lambda: self._request.signal is not None)
+        try:
+            evaluation = self._evaluator.evaluate(
+                self._training.learner.online, lambda: self._request.signal is not None
+            )
+        except DqnError as failure:
+            self._interrupted = step
+            raise self._failed_evaluation(step, failure) from failure
         self._unsaved = True
         if evaluation is None:
             self._interrupted = step
@@ -182,6 +191,13 @@ class RunKeeper:
             self._best = summary.return_mean
             if self._options.checkpoint.keep_best:
                 self._checkpoints.save_best(step, self._training.learner.online.state_dict())
+
+    @staticmethod
+    def _failed_evaluation(step: int, failure: DqnError) -> BrokenEnvironmentError:
+        """Returns a failure that says that it is not one of the environments of training."""
+        message = f"in the evaluation at step {step:,}, which has environments and episodes of its own: {failure}"
+        index, episode = getattr(failure, "env_index", None), getattr(failure, "episode", None)
+        return BrokenEnvironmentError(message, index, episode, whole=True)
 
     def _save(self, step: int) -> None:
         if step == self.saved_step and not self._unsaved:

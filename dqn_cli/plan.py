@@ -166,7 +166,8 @@ def size(count: float) -> str:
 
 
 def _replay_bytes(options: RunOptions, spec: EnvironmentSpec, capacity: int) -> int:
-    return replay_bytes(capacity, spec.num_envs, history_steps(options, spec), spec.observation)
+    sampler = int(capacity * cast("Any", options.replay.sampler).bytes_per_item)
+    return replay_bytes(capacity, spec.num_envs, history_steps(options, spec), spec.observation) + sampler
 
 
 def _target_copies(options: RunOptions, pacing: Pacing, steps: int) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 import torch
@@ -80,6 +81,14 @@ class TestAsked:
         machine(gpus=2)
         with pytest.raises(UsageError, match="device cuda:2: there are 2 CUDA GPUs, cuda:0 to cuda:1"):
             resolved(MLP, device="cuda:2")
+
+    def test_a_pool_without_a_deterministic_gradient_is_refused_on_cuda_alone(self, machine):
+        machine(gpus=1)
+        pooled: Any = {"kind": "impala", "pool": 6}
+        with pytest.raises(UsageError, match=r"deterministic: .*network\.torso\.pool"):
+            resolved(pooled, deterministic=True)
+        resolved(pooled, deterministic=True, device="cpu")
+        resolved({"kind": "impala"}, deterministic=True)
 
 
 def test_bfloat16_of_a_cpu_is_not_that_of_its_gpu(machine):

@@ -1,47 +1,12 @@
-"""Every shipped preset is loaded, built, and stepped until it has learnt something."""
+"""Shipped presets: what each says of itself, and the settings of the older ones; golden runs train every one."""
 
 from typing import Any
 
 import pytest
 
 from dqn_cli.cli.options import presets_folder
-from dqn_cli.compose import make_environments, make_training
 from dqn_cli.config import list_presets, load_config
-from dqn_cli.hardware import resolve_hardware
 from dqn_cli.schema import RunOptions
-from dqn_cli.training.loop import Finished
-
-# Sizes only: everything that decides how a preset learns stays its own.
-SMALL = (
-    "total_steps=600",
-    "replay.capacity=400",
-    "replay.warmup_steps=200",
-    "device=cpu",
-    "threads=1",
-    "evaluation.every_steps=null",
-)
-
-
-@pytest.mark.parametrize("preset", list_presets(presets_folder()))
-def test_preset_trains(preset):
-    options = load_config(preset, SMALL, RunOptions, presets_folder()).options
-    hardware = resolve_hardware(options)
-    hardware.apply()
-    environments = make_environments(options)
-    try:
-        training = make_training(options, hardware, environments)
-        before = training.learner.state_dict()["online"]
-        events = list(training.loop.run())
-    finally:
-        environments.close()
-    assert isinstance(events[-1], Finished)
-    assert training.loop.step >= 600
-    assert training.learner.updates > 0
-    assert len(training.replay) > 0
-    after = training.learner.state_dict()["online"]
-    assert all((before[name] != after[name]).any() for name in before)
-    report = training.learner.report()
-    assert report["loss"] == report["loss"]  # not NaN
 
 
 @pytest.mark.parametrize("preset", list_presets(presets_folder()))

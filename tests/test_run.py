@@ -21,6 +21,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 
 from dqn_cli import keeper as keeper_module
 from dqn_cli import run as run_module
+from dqn_cli.agent.learner import Learner
 from dqn_cli.cli.main import main
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.config import load_config
@@ -437,6 +438,35 @@ def test_the_last_state_is_saved_before_the_last_evaluation(tmp_path, monkeypatc
     assert saves == [204, 204]  # and again with the score
     trained(tmp_path / "due", "total_steps=200", every, "evaluation.every_steps=200")
     assert saves[2:] == [200]  # the evaluation was due with the last step: there is nothing to add
+
+
+def test_once_training_has_begun_nothing_is_wrong_with_the_usage(tmp_path, monkeypatch):
+    """Exit code 2 means that nothing was started."""
+
+    def failing(*_: Any) -> None:
+        raise UsageError("boom")
+
+    monkeypatch.setattr(Learner, "update", failing)
+    with pytest.raises(RunError, match=r"^boom$"):
+        trained(tmp_path / "run")
+
+
+def test_an_evaluation_that_fails_is_left_to_who_goes_on(tmp_path, monkeypatch):
+    """Training is whole: it is saved, with the evaluation still to be done."""
+
+    def failing(*_: Any) -> None:
+        raise UsageError("boom")
+
+    monkeypatch.setattr(Evaluator, "evaluate", failing)
+    folder = tmp_path / "run"
+    where = "in the evaluation at step 1,000, which has environments and episodes of its own: boom; "
+    with pytest.raises(RunError) as error:
+        trained(folder, "total_steps=1_200", "checkpoint.every_steps=10000", "evaluation.every_steps=1_000")
+    assert str(error.value) == f"{where}the run is saved up to step 1,000"
+    training = read_checkpoint(folder).training
+    assert training is not None
+    assert training["loop"]["step"] == training["keeper"]["interrupted"] == 1_000
+    assert training["keeper"]["evaluated_step"] == -1
 
 
 def test_a_signal_while_the_run_is_put_together(tmp_path, monkeypatch):

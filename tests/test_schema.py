@@ -33,8 +33,9 @@ DEFAULTS: dict[str, Any] = {
         "vectorization": "sync",
     },
     "network": {
-        "torso": {"kind": "mlp", "hidden": [256, 256]},
+        "torso": {"kind": "mlp", "hidden": [256, 256], "layer_norm": False},
         "head": {"kind": "scalar", "dueling": False, "hidden": []},
+        "noisy": None,
     },
     "replay": {
         "capacity": 100_000,
@@ -50,11 +51,14 @@ DEFAULTS: dict[str, Any] = {
         "update_every_steps": 4,
         "updates": 1,
         "bootstrap": {"kind": "greedy"},
+        "value_rescaling": None,
         "loss": "auto",
+        "augmentation": [],
         "max_grad_norm": 10.0,
         "lr_schedule": None,
         "optimizer": {"kind": "adam", "lr": 5.0e-4, "eps": 1.0e-8},
         "target": {"kind": "periodic", "every_updates": 250, "every_steps": None},
+        "resets": None,
     },
     "exploration": {
         "kind": "epsilon_greedy",
@@ -131,6 +135,42 @@ CONFLICTS = [
     ),
     ({"precision": "bfloat16"}, "precision bfloat16 serves convolutional torsos"),
     ({"memory_format": "channels_last"}, "memory_format channels_last serves convolutional torsos"),
+    (
+        {"learning": {"augmentation": [{"kind": "intensity"}, {"kind": "random_shift"}]}},
+        "learning.augmentation random_shift moves the pixels of images, and torso mlp takes plain numbers",
+    ),
+    (
+        {"network": {"head": {"kind": "categorical"}}, "learning": {"bootstrap": {"kind": "munchausen"}}},
+        "learning.bootstrap munchausen has no meaning for head categorical",
+    ),
+    (
+        {"network": {"head": {"kind": "categorical"}}, "learning": {"loss": "huber"}},
+        "learning.loss huber has no meaning for head categorical; use cross_entropy",
+    ),
+    (
+        {"network": {"head": {"kind": "quantile"}}, "learning": {"loss": "squared"}},
+        "learning.loss squared has no meaning for head quantile; use quantile_huber",
+    ),
+    (
+        {"network": {"head": {"kind": "categorical"}}, "learning": {"value_rescaling": {}}},
+        "learning.value_rescaling has no meaning for head categorical",
+    ),
+    (
+        {"network": {"head": {"kind": "quantile"}}, "learning": {"value_rescaling": {}}},
+        "learning.value_rescaling has no meaning for head quantile",
+    ),
+    (
+        {"learning": {"value_rescaling": {}, "bootstrap": {"kind": "munchausen"}}},
+        "learning.value_rescaling has no meaning with learning.bootstrap munchausen",
+    ),
+    (
+        {"network": {"noisy": {}}, "exploration": {"end": 0.2}},
+        "network.noisy explores by its noise, and exploration.end 0.2 keeps epsilon from ever getting small",
+    ),
+    (
+        {"network": {"noisy": {}}, "exploration": {"end": 0.2, "off_after_steps": 50_000}},
+        "network.noisy explores by its noise",
+    ),
 ]
 
 AT_THE_EDGE = [
@@ -141,6 +181,12 @@ AT_THE_EDGE = [
     {"precision": "bfloat16", **CNN},
     {"memory_format": "channels_last", **CNN},
     {"precision": "float32", "memory_format": "contiguous"},
+    {"network": {"noisy": {}}, "exploration": {"end": 0.1}},
+    {"network": {"noisy": {}}, "exploration": {"end": 0.2, "off_after_steps": 49_999}},
+    {"exploration": {"end": 0.2}},
+    {"network": {"head": {"kind": "quantile"}}, "learning": {"bootstrap": {"kind": "munchausen"}}},
+    {"learning": {"value_rescaling": {}, "bootstrap": {"kind": "double"}}},
+    {"learning": {"augmentation": [{"kind": "intensity"}]}},
 ]
 
 
@@ -192,6 +238,12 @@ class TestConflicts:
         {"learning": {"target": {"kind": "periodic"}}},
         {"learning": {"target": {"every_steps": 4, "every_updates": 4}}},
         {"network": {"torso": {"kind": "cnn", "channels": [8]}}},
+        {"learning": {"augmentation": {"kind": "intensity"}}},
+        {"learning": {"augmentation": [{"kind": "mirror"}]}},
+        {"learning": {"bootstrap": {"kind": "munchausen", "floor": 0.0}}},
+        {"network": {"head": {"kind": "categorical", "v_min": 1.0, "v_max": 1.0}}},
+        {"network": {"head": {"kind": "categorical", "atoms": 1}}},
+        {"network": {"noisy": {"sigma": 0.0}}},
         {"unknown": 1},
     ],
 )
@@ -255,6 +307,7 @@ class TestPresets:
                 "hidden": (512,),
             },
             "head": {"kind": "scalar", "dueling": False, "hidden": ()},
+            "noisy": None,
         }
         replay = nature.replay
         assert (replay.capacity, replay.warmup_steps, replay.n_step) == (1_000_000, 50_000, 1)

@@ -19,7 +19,7 @@ def greedy_actions(network: QNetwork, observation: Array, device: torch.device) 
 
 
 class Actor:
-    """Greedy actions, some of which the explorer replaces.
+    """Greedy actions, some of which the explorer replaces; noisy layers get fresh noise for each vector step.
 
     Args:
         network: The online network.
@@ -35,4 +35,5 @@ class Actor:
         random, random_actions = self.explorer.explore(step)
         if random.all():
             return random_actions
+        self._network.resample()
         return np.where(random, random_actions, greedy_actions(self._network, observation, self._device))

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Callable
+from typing import Annotated, Literal, Protocol
 
-from dqn_cli.core.options import Options
+from pydantic import Field
+from torch import Tensor
+
+from dqn_cli.core.options import Fraction, Options, PositiveFloat
 from dqn_cli.core.types import Batch
 from dqn_cli.networks.outputs import Output, Prediction
 from dqn_cli.networks.qnetwork import QNetwork
+from dqn_cli.rules.munchausen import entropy_bonus, log_policy, munchausen_bonus
+from dqn_cli.rules.rescaling import rescale, unrescale
+from dqn_cli.rules.td import select_action
+
+Backup = Callable[[Prediction, Tensor, Tensor], Prediction]
+"""(what is said of the next action, reward ``[B]``, discount ``[B]``) -> target."""
 
 
 class Bootstrap(Protocol):
@@ -30,15 +40,76 @@ class DoubleOptions(Options):
     kind: Literal["double"] = "double"
 
 
-def greedy_bootstrap(online: QNetwork, target: QNetwork, batch: Batch) -> Prediction:  # noqa: ARG001 the signature of Bootstrap
+class MunchausenOptions(Options):
+    """A softmax policy over next actions, and its log-probability of the action taken as a bonus."""
+
+    kind: Literal["munchausen"] = "munchausen"
+    alpha: Fraction = Field(0.9, description="Factor of the bonus.")
+    temperature: PositiveFloat = Field(0.03, description="Of the softmax, tau in the paper.")
+    floor: Annotated[float, Field(lt=0.0)] = Field(-1.0, description="Least value of tau * log policy in the bonus.")
+
+
+class RescalingOptions(Options):
+    """Action values are learnt on a compressed scale, h(x) = sign(x) (sqrt(|x| + 1) - 1) + eps x."""
+
+    eps: PositiveFloat = Field(1.0e-3, description="Of the linear part, without which h has no stable inverse.")
+
+
+def bellman(prediction: Prediction, reward: Tensor, discount: Tensor) -> Prediction:
+    """Returns r + discount * prediction."""
+    return prediction.backup(reward, discount)
+
+
+def rescaled(eps: float) -> Backup:
+    """Returns the backup h(r + discount * h^-1(prediction)) (Pohlen et al. 2018, section 3.2)."""
+
+    def backup(prediction: Prediction, reward: Tensor, discount: Tensor) -> Prediction:
+        returns = prediction.map(lambda value: unrescale(value, eps))
+        return returns.backup(reward, discount).map(lambda value: rescale(value, eps))
+
+    return backup
+
+
+def greedy_bootstrap(
+    online: QNetwork,  # noqa: ARG001 the signature of Bootstrap
+    target: QNetwork,
+    batch: Batch,
+    backup: Backup = bellman,
+) -> Prediction:
     """Returns r + discount * max_a Q_target(s', a) (Mnih et al. 2015)."""
     output: Output = target(batch.next_observation)
-    return output.select(output.values().argmax(1)).backup(batch.reward, batch.discount)
+    return backup(output.select(output.values().argmax(1)), batch.reward, batch.discount)
 
 
-def double_bootstrap(online: QNetwork, target: QNetwork, batch: Batch) -> Prediction:
+def double_bootstrap(online: QNetwork, target: QNetwork, batch: Batch, backup: Backup = bellman) -> Prediction:
     """Returns r + discount * Q_target(s', argmax_a Q_online(s', a)) (van Hasselt et al. 2016, equation 4)."""
     chosen: Output = online(batch.next_observation)
     valued: Output = target(batch.next_observation)
     action = chosen.values().argmax(1)
-    return valued.select(action).backup(batch.reward, batch.discount)
+    return backup(valued.select(action), batch.reward, batch.discount)
+
+
+class MunchausenBootstrap:
+    """r + bonus + discount * (sum_a pi(a|s') Q(s', a) + entropy of pi), all of the target network.
+
+    The bonus is ``alpha * clip(temperature * log pi(a|s), floor, 0)`` (Vieillard et al. 2020, equation 2 and section
+    "Munchausen DQN"). It is of the first of n steps alone, as in Beyond the Rainbow.
+
+    Args:
+        alpha: Factor of the bonus.
+        temperature: Of the softmax.
+        floor: Least value of the clipped log-policy.
+    """
+
+    def __init__(self, alpha: float, temperature: float, floor: float) -> None:
+        self._alpha, self._temperature, self._floor = alpha, temperature, floor
+
+    def __call__(self, online: QNetwork, target: QNetwork, batch: Batch) -> Prediction:  # noqa: ARG002 as in `Bootstrap`
+        """Returns the target of a batch."""
+        here: Output = target(batch.observation)
+        there: Output = target(batch.next_observation)
+        taken = select_action(log_policy(here.values(), self._temperature), batch.action)
+        next_log_policy = log_policy(there.values(), self._temperature)
+        reward = batch.reward + munchausen_bonus(taken, self._alpha, self._temperature, self._floor)
+        reward = reward + batch.discount * entropy_bonus(next_log_policy, self._temperature)
+        return there.mix(next_log_policy.exp()).backup(reward, batch.discount)

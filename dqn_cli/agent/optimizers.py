@@ -20,6 +20,15 @@ class AdamOptions(Options):
     eps: PositiveFloat = Field(1.0e-8, description="Added to the root of the second moment.")
 
 
+class AdamWOptions(Options):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: PositiveFloat = Field(5.0e-4, description="Step size.")
+    eps: PositiveFloat = Field(1.0e-8, description="Added to the root of the second moment.")
+    weight_decay: PositiveFloat = Field(1.0e-2, description="Part of each weight that a step of size 1 removes.")
+
+
 class RMSPropOptions(Options):
     """RMSProp (Tieleman and Hinton 2012; Graves 2013 for the centred form)."""
 
@@ -36,12 +45,21 @@ class RMSPropOptions(Options):
 class LinearRateOptions(Options):
     """The step size falls along a straight line, over agent steps."""
 
+    kind: Literal["linear"] = "linear"
+    end_factor: Fraction = Field(0.0, description="Final step size as a fraction of the optimiser's.")
+    over_steps: PositiveCount | None = Field(None, description="Agent steps until then; null: total_steps.")
+
+
+class CosineRateOptions(Options):
+    """The step size falls along half a cosine, over agent steps (Loshchilov and Hutter 2017)."""
+
+    kind: Literal["cosine"] = "cosine"
     end_factor: Fraction = Field(0.0, description="Final step size as a fraction of the optimiser's.")
     over_steps: PositiveCount | None = Field(None, description="Agent steps until then; null: total_steps.")
 
 
 class Adam(torch.optim.Optimizer):
-    """Adam with torch's fused kernel, bit for bit ``torch.optim.Adam(fused=True)``.
+    """Adam with torch's fused kernels, bit for bit ``torch.optim.Adam(fused=True)`` or ``AdamW(fused=True)``.
 
     What torch does around its kernel takes longer than the kernel where a network is small.
 
@@ -50,13 +68,21 @@ class Adam(torch.optim.Optimizer):
         lr: Step size.
         eps: Added to the root of the second moment.
         betas: Decays of the first and second moment.
+        weight_decay: Decoupled weight decay.
     """
 
     def __init__(
-        self, parameters: Iterable[Tensor], lr: float, eps: float, betas: tuple[float, float] = (0.9, 0.999)
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        eps: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
     ) -> None:
         # `fused` tells load_state_dict that the counts of steps belong on the device.
-        super().__init__(parameters, {"lr": lr, "eps": eps, "betas": betas, "fused": True})
+        defaults = {"lr": lr, "eps": eps, "betas": betas, "weight_decay": weight_decay, "fused": True}
+        super().__init__(parameters, defaults)
+        self._kernel = torch._fused_adamw_ if weight_decay else torch._fused_adam_
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -78,7 +104,7 @@ class Adam(torch.optim.Optimizer):
             steps = [state["step"] for state in states]
             torch._foreach_add_(steps, 1)
             beta1, beta2 = group["betas"]
-            torch._fused_adam_(
+            self._kernel(
                 parameters,
                 [p.grad for p in parameters],
                 [state["exp_avg"] for state in states],
@@ -88,7 +114,7 @@ class Adam(torch.optim.Optimizer):
                 lr=group["lr"],
                 beta1=beta1,
                 beta2=beta2,
-                weight_decay=0.0,
+                weight_decay=group["weight_decay"],
                 eps=group["eps"],
                 amsgrad=False,
                 maximize=False,

@@ -42,7 +42,7 @@ class PeriodicOptions(Options):
     @model_validator(mode="after")
     def _one_unit(self) -> PeriodicOptions:
         if (self.every_updates is None) == (self.every_steps is None):
-            raise ValueError("set exactly one of every_updates and every_steps")
+            raise ValueError("set exactly one of every_updates and every_steps, the other to null")
         return self
 
 
@@ -125,8 +125,12 @@ class Polyak:
 
     @torch.no_grad()
     def after_update(self, online: nn.Module, target: nn.Module, updates: int) -> None:  # noqa: ARG002 the protocol
-        """Moves the target."""
+        """Moves the parameters of the target and copies the buffers that belong to its state."""
         torch._foreach_lerp_(list(target.parameters()), list(online.parameters()), self._tau)
+        source, parameters = online.state_dict(), dict(target.named_parameters())
+        for name, tensor in target.state_dict().items():
+            if name not in parameters:
+                tensor.copy_(source[name])
 
     def state_dict(self) -> State:
         """Returns nothing: there is no state."""

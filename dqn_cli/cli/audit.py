@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,10 +43,11 @@ def audit(
     from dqn_cli.experiments.audit.audit import audit as run_audit
     from dqn_cli.schema import RunOptions
 
-    if replay is not None:
-        _play_again(replay, as_json)
-        return
     changes = list(overrides or [])
+    if replay is not None:
+        given = {"CONFIG": config, "KEY=VALUE": changes, "--env": env, "--steps": steps, "--seed": seed}
+        _play_again(replay, [name for name, value in given.items() if value not in (None, [])], as_json)
+        return
     if config is not None and "=" in config and env is not None:  # dqn audit --env ID key=value
         changes, config = [config, *changes], None
     if config is None and env is None:
@@ -57,16 +58,24 @@ def audit(
     default = 12_000 if getattr(loaded.options.env, "kind") == "atari" else 4_000  # noqa: B009 every kind has it
     with stdout_kept_for_data():
         report = run_audit(loaded.options, steps or default)
-    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.text())
+    typer.echo(_json(report.as_dict()) if as_json else report.text())
     if not report.passed:
         raise typer.Exit(1)
 
 
-def _play_again(run: Path, as_json: bool) -> None:
+def _play_again(run: Path, given: list[str], as_json: bool) -> None:
+    from dqn_cli.core.errors import UsageError
     from dqn_cli.experiments.audit.failure import play_again
 
+    if given:
+        raise UsageError(f"--replay plays what the run recorded and takes no {', '.join(given)}; leave it out")
     with stdout_kept_for_data():
         played = play_again(run, presets_folder())
-    typer.echo(json.dumps(asdict(played), indent=2) if as_json else played.text())
+    typer.echo(_json(asdict(played)) if as_json else played.text())
     if played.found is not None:
         raise typer.Exit(1)
+
+
+def _json(document: dict[str, Any]) -> str:
+    """Returns strict JSON: what no parser but Python's would read is a defect here."""
+    return json.dumps(document, indent=2, allow_nan=False)

@@ -6,6 +6,9 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+MOST_CHARACTERS = 300
+"""How much of a stranger's exception is told."""
+
 
 class DqnError(Exception):
     """A failure with a message for the user; the command line prints it without a traceback.
@@ -31,15 +34,32 @@ class BrokenEnvironmentError(RunError):
 
     Attributes:
         env_index: Which of the N environments; None if unknown.
-        in_step: Whether it failed in a step, so that the state before that step is whole.
         episode: What plays its episode again, as plain values; None if that is unknown.
+        whole: Whether the state before it is whole, so that it can be saved.
     """
 
+    # One argument is enough: a worker process sends the exception to its parent, where it is made anew.
     def __init__(
-        self, message: str, env_index: int | None, in_step: bool, episode: dict[str, Any] | None = None
+        self, message: str, env_index: int | None = None, episode: dict[str, Any] | None = None, whole: bool = False
     ) -> None:
         super().__init__(message)
-        self.env_index, self.in_step, self.episode = env_index, in_step, episode
+        self.env_index, self.episode, self.whole = env_index, episode, whole
+
+
+def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
+    """Returns a stranger's words as one line of about ``most`` characters, without what a terminal would obey."""
+    line = " ".join(text[: 4 * most].split())
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    return shown if len(shown) <= most and len(text) <= 4 * most else f"{shown[:most]} ..."
+
+
+def told(failure: BaseException) -> str:
+    """Returns type and text of a stranger's exception in one line."""
+    try:
+        text = str(failure)
+    except Exception:  # its class is a stranger's too
+        text = ""
+    return one_line(f"{type(failure).__name__}: {text}").removesuffix(":")
 
 
 def nearest(name: str, candidates: Iterable[str], limit: int = 3) -> str:

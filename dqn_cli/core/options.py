@@ -24,8 +24,8 @@ def _integral(value: Any) -> Any:
     return value
 
 
-def _tuple(value: Any) -> Any:
-    """A YAML list is a tuple in a frozen model."""
+def as_tuple(value: Any) -> Any:
+    """Makes a tuple of a YAML list, for a frozen model."""
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -50,5 +50,5 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 _Width = Annotated[int, BeforeValidator(_integral), Field(ge=1, le=1_000_000)]
 
-Counts = Annotated[tuple[_Width, ...], BeforeValidator(_tuple), Field(max_length=100)]
+Counts = Annotated[tuple[_Width, ...], BeforeValidator(as_tuple), Field(max_length=100)]
 """Sizes of up to 100 layers, each a whole number of at least 1 and at most a million."""

@@ -26,9 +26,10 @@ def derive_seed(seed: int, name: str, *indices: int) -> int:
     return int(_sequence(seed, name, indices).generate_state(1, np.uint64)[0] >> np.uint64(33))
 
 
-def torch_stream(seed: int, name: str) -> torch.Generator:
-    """Returns a CPU torch generator for the stream ``name``."""
-    generator = torch.Generator()
+def torch_stream(seed: int, name: str, device: torch.device | None = None) -> torch.Generator:
+    """Returns a torch generator for the stream ``name``, on the CPU unless a device is given."""
+    # What is built without memory draws nothing, and there is no generator for it.
+    generator = torch.Generator("cpu" if device is None or device.type == "meta" else device)
     generator.manual_seed(derive_seed(seed, name))
     return generator
 

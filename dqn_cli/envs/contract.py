@@ -72,7 +72,11 @@ class BackendReset:
 
 
 class VectorBackend(Protocol):
-    """N environments of one kind that step together and never reset by themselves."""
+    """N environments of one kind that step together and never reset by themselves.
+
+    Where one of them fails, ``reset``, ``send`` and ``recv`` raise ``BrokenEnvironmentError`` with its index; after
+    that nothing is expected of the backend but ``close``.
+    """
 
     @property
     def spec(self) -> EnvironmentSpec:

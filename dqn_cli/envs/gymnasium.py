@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from dqn_cli.core.errors import BrokenEnvironmentError
 from dqn_cli.core.options import Name, Options, PositiveCount
 from dqn_cli.core.types import Array, BoolArray, IntArray
 from dqn_cli.envs.contract import BackendReset, BackendStep, EnvironmentSpec
+from dqn_cli.envs.guard import Guarded, GuardedFactory
 from dqn_cli.envs.gymnasium_make import environment_factory
 from dqn_cli.envs.spaces import discrete_actions, observation_encoding
 from dqn_cli.envs.steppers import AsyncStepper, Stepper, SyncStepper
@@ -82,22 +83,28 @@ class GymnasiumBackend:
         wrappers: Sequence[tuple[str, Mapping[str, Any]]] = (),
         vectorization: Literal["sync", "async"] = "sync",
     ) -> None:
-        factory = environment_factory(env_id, kwargs or {}, wrappers)
-        first = factory()
+        make = environment_factory(env_id, kwargs or {}, wrappers)
+        environments = [GuardedFactory(make, 0, env_id)()]
         try:
+            first = environments[0]
             encoding = observation_encoding(first.observation_space, env_id)
             num_actions, self._action_start = discrete_actions(first.action_space, env_id)
+            if vectorization == "sync":
+                environments.extend(GuardedFactory(make, index, env_id)() for index in range(1, num_envs))
         except BaseException:
-            first.close()
+            _close(environments)
             raise
         self._encode = encoding.encode
         self._spec = EnvironmentSpec(env_id, num_envs, encoding.spec, num_actions)
         self._stepper: Stepper
         if vectorization == "sync":
-            self._stepper = SyncStepper([first, *(factory() for _ in range(num_envs - 1))], env_id)
+            self._stepper = SyncStepper(environments)
         else:
-            first.close()
-            self._stepper = AsyncStepper(factory, num_envs, env_id)
+            _close(environments)
+            spaces = (first.observation_space, first.action_space)
+            self._stepper = AsyncStepper(
+                [GuardedFactory(make, index, env_id, spaces) for index in range(num_envs)], env_id
+            )
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -106,7 +113,8 @@ class GymnasiumBackend:
 
     def reset(self, mask: BoolArray, seeds: Sequence[int | None]) -> BackendReset:
         """Resets the environments in ``mask [N]``; ``seeds [N]`` holds one seed or None for each of N."""
-        return BackendReset(self._frames(self._stepper.reset(mask, seeds)), lives=None, frames=None)
+        observation = self._frames(self._stepper.reset(mask, seeds), lambda index: f"reset with seed {seeds[index]}")
+        return BackendReset(observation, lives=None, frames=None)
 
     def send(self, actions: IntArray) -> None:
         """Starts a step with ``actions [N]`` in 0 to A-1; the caller has checked the range."""
@@ -115,23 +123,27 @@ class GymnasiumBackend:
     def recv(self) -> BackendStep:
         """Waits for the step that ``send`` started."""
         raw = self._stepper.recv()
-        self._refuse_no_numbers(raw.observation)
-        return BackendStep(self._frames(raw.observation), raw.reward, raw.terminated, raw.truncated, lives=None)
+        observation = self._frames(raw.observation, lambda _: "step")
+        return BackendStep(observation, raw.reward, raw.terminated, raw.truncated, lives=None)
 
     def close(self) -> None:
         """Frees the environments; may be called twice."""
         self._stepper.close()
 
-    def _refuse_no_numbers(self, raw: Array) -> None:
-        if raw.dtype.kind != "f" or np.isfinite(raw).all():
-            return
-        index = int(np.flatnonzero(~np.isfinite(raw).reshape(len(raw), -1).all(1))[0])
-        raise BrokenEnvironmentError(
-            f"environment {index} ('{self._spec.name}') returned an observation with values that are no finite numbers",
-            index,
-            in_step=True,
-        )
+    def _frames(self, raw: Array, place: Callable[[int], str]) -> Array:
+        """Encodes raw observations ``[N, ...]`` as ``[N, S=1, *frame shape]``; ``place`` says where they are from."""
+        frames = self._encode(raw)[:, np.newaxis]
+        # After encoding, so that what overflows in float32 is seen too.
+        if frames.dtype.kind == "f" and not np.isfinite(frames).all():
+            index = int(np.flatnonzero(~np.isfinite(frames).reshape(len(frames), -1).all(1))[0])
+            raise BrokenEnvironmentError(
+                f"environment {index} ('{self._spec.name}') failed in {place(index)}: the observation holds values that"
+                f" are no finite numbers in {frames.dtype}",
+                index,
+            )
+        return frames
 
-    def _frames(self, raw: Array) -> Array:
-        """Encodes raw observations ``[N, ...]`` as ``[N, S=1, *frame shape]``."""
-        return self._encode(raw)[:, np.newaxis]
+
+def _close(environments: Sequence[Guarded]) -> None:
+    for environment in environments:
+        environment.close()

@@ -15,7 +15,8 @@ import gymnasium
 from gymnasium import error
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from dqn_cli.core.errors import UsageError, nearest
+from dqn_cli.core.errors import UsageError, nearest, told
+from dqn_cli.envs import minatar
 
 Environment = gymnasium.Env[Any, Any]
 
@@ -65,14 +66,13 @@ class EnvironmentFactory:
             return gymnasium.make(self.spec, **self.kwargs)
         except error.DependencyNotInstalled as failure:
             raise UsageError(_missing_dependency(self.name, self.spec, failure)) from failure
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             self._explain_unknown_kwargs(failure)
             raise UsageError(
-                f"environment '{self.name}' cannot be made with env.kwargs={dict(self.kwargs)}:"
-                f" {type(failure).__name__}: {_one_line(failure)}"
+                f"environment '{self.name}' cannot be made with env.kwargs={dict(self.kwargs)}: {told(failure)}"
             ) from failure
 
-    def _explain_unknown_kwargs(self, failure: Exception) -> None:
+    def _explain_unknown_kwargs(self, failure: BaseException) -> None:
         """Raises a better error where a keyword argument is not one of the environment's."""
         entry_point = self.spec.entry_point
         if entry_point is None or not isinstance(failure, TypeError):
@@ -109,11 +109,12 @@ def environment_factory(
     if module:
         try:
             importlib.import_module(module)
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             raise UsageError(
-                f"environment '{env_id}': module '{module}' cannot be imported ({_one_line(failure)});"
+                f"environment '{env_id}': module '{module}' cannot be imported ({told(failure)});"
                 " install the package that provides it, or put its folder on PYTHONPATH"
             ) from failure
+    minatar.register_minatar(env_id, name)
     try:
         spec = gymnasium.spec(name)
     except error.Error as failure:
@@ -124,6 +125,8 @@ def environment_factory(
         ) from failure
     if _is_atari(spec):
         _refuse_atari(env_id, f"ALE/{name}")
+    if minatar.is_minatar(spec):
+        wrappers = ((minatar.ADAPTER, {}), *wrappers)
     return EnvironmentFactory(env_id, spec, dict(kwargs), tuple(wrappers))
 
 
@@ -144,21 +147,16 @@ def _refuse_atari(env_id: str, name: str) -> None:
 def _missing_dependency(name: str, spec: EnvSpec, failure: Exception) -> str:
     if ".box2d" in str(spec.entry_point):
         return f"environment '{name}' needs Box2D: pip install 'dqn_cli[box2d]'"
-    return f"environment '{name}' lacks a dependency: {_one_line(failure)}"
-
-
-def _one_line(failure: BaseException) -> str:
-    return " ".join(str(failure).split())
+    return f"environment '{name}' lacks a dependency: {told(failure)}"
 
 
 def _wrap(env: Environment, name: str, kwargs: Mapping[str, Any]) -> Environment:
     wrapper = _find_wrapper(name)
     try:
         return wrapper(env, **kwargs)
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         raise UsageError(
-            f"env.wrappers: '{name}' cannot be applied with kwargs={dict(kwargs)}:"
-            f" {type(failure).__name__}: {_one_line(failure)}"
+            f"env.wrappers: '{name}' cannot be applied with kwargs={dict(kwargs)}: {told(failure)}"
         ) from failure
 
 
@@ -167,10 +165,10 @@ def _find_wrapper(name: str) -> type[gymnasium.Wrapper[Any, Any, Any, Any]]:
     try:
         module = importlib.import_module(module_name or "gymnasium.wrappers")
         wrapper: Any = getattr(module, class_name, None)  # some of Gymnasium's import their packages here
-    except Exception as failure:
+    except (Exception, SystemExit) as failure:
         raise UsageError(
             f"env.wrappers: module '{module_name or 'gymnasium.wrappers'}' of '{name}' cannot be imported"
-            f" ({_one_line(failure)});"
+            f" ({told(failure)});"
             " install the package that provides it, or put its folder on PYTHONPATH"
         ) from failure
     if not callable(wrapper):

@@ -58,6 +58,22 @@ def observation_encoding(space: Space[object], name: str) -> ObservationEncoding
             raise UsageError(f"environment '{name}': observation space {space} is not supported; {_advice(space)}")
 
 
+def code_bounds(space: Space[object]) -> tuple[Array, Array] | None:
+    """Returns the least and the greatest value that has a code, each in the shape of the space; None for a Box.
+
+    A value outside of them would become a code of zeros alone, which looks like no observation at all.
+    """
+    match space:
+        case spaces.Discrete():
+            return np.array(space.start), np.array(space.start + space.n - 1)
+        case spaces.MultiDiscrete():
+            return space.start, space.start + space.nvec - 1
+        case spaces.MultiBinary():
+            return np.zeros(space.shape, np.int8), np.ones(space.shape, np.int8)
+        case _:
+            return None
+
+
 def discrete_actions(space: Space[object], name: str) -> tuple[int, int]:
     """Returns the number of actions A and the environment's own number of action 0.
 
@@ -99,7 +115,8 @@ def _box(space: spaces.Box) -> ObservationEncoding:
     def encode(raw: Array) -> Array:
         if channel_last:
             raw = np.moveaxis(raw, -1, 1)
-        return np.ascontiguousarray(raw, dtype=dtype).reshape(-1, *shape)
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is refused as such
+            return np.ascontiguousarray(raw, dtype=dtype).reshape(-1, *shape)
 
     needs_work = channel_last or not space.shape or dtype != space.dtype
     spec = ObservationSpec(tuple(shape), np.dtype(dtype), stack=1, scale=1 / 255 if is_pixels else 1.0)

@@ -8,21 +8,24 @@ from __future__ import annotations
 import atexit
 import contextlib
 import multiprocessing
-import warnings
+import signal
 from collections.abc import Callable, Sequence
+from multiprocessing import connection
 from typing import Any, NamedTuple, Protocol
 
-import gymnasium
 import numpy as np
+from gymnasium import logger
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
 
-from dqn_cli.core.errors import BrokenEnvironmentError, RunError
+from dqn_cli.core.errors import BrokenEnvironmentError, RunError, told
 from dqn_cli.core.types import Array, BoolArray, FloatArray, IntArray
-
-Environment = gymnasium.Env[Any, Any]
+from dqn_cli.envs.guard import Guarded, GuardedFactory
 
 PATIENCE_SECONDS = 300.0
 """No environment that anyone trains on takes as long for a step or a reset."""
+
+_END_SECONDS = 5.0
+_SILENT = logger.ERROR + 1
 
 
 class RawStep(NamedTuple):
@@ -59,12 +62,10 @@ class SyncStepper:
 
     Args:
         environments: The N environments, all of one kind.
-        name: What they are, for error messages.
     """
 
-    def __init__(self, environments: Sequence[Environment], name: str) -> None:
+    def __init__(self, environments: Sequence[Guarded]) -> None:
         self._environments = list(environments)
-        self._name = name
         space = environments[0].observation_space
         self._last: Array = np.zeros((len(environments), *(space.shape or ())), dtype=space.dtype)
         self._actions: IntArray | None = None
@@ -73,15 +74,7 @@ class SyncStepper:
         """Resets where ``mask [N]`` says so and returns the current observations ``[N, ...]`` of all."""
         observation = self._last.copy()
         for index in np.flatnonzero(mask).tolist():
-            try:
-                observation[index], _ = self._environments[index].reset(seed=seeds[index])
-            except Exception as failure:
-                raise BrokenEnvironmentError(
-                    f"environment {index} ('{self._name}') failed in reset with seed {seeds[index]}:"
-                    f" {type(failure).__name__}: {failure}",
-                    index,
-                    in_step=False,
-                ) from failure
+            observation[index], _ = self._environments[index].reset(seed=seeds[index])
         self._last = observation
         return observation
 
@@ -99,21 +92,9 @@ class SyncStepper:
         reward = np.empty(len(actions))
         terminated = np.empty(len(actions), dtype=np.bool_)
         truncated = np.empty(len(actions), dtype=np.bool_)
-        index = 0
-        try:
-            for index, environment in enumerate(self._environments):
-                (found, reward[index], terminated[index], truncated[index], _) = environment.step(actions[index])
-                # numpy would stretch an observation of another shape without a word.
-                if np.shape(found) != observation.shape[1:]:
-                    raise ValueError(f"the observation has shape {np.shape(found)}, its space {observation.shape[1:]}")
-                observation[index] = found
-        except Exception as failure:
-            raise BrokenEnvironmentError(
-                f"environment {index} ('{self._name}') failed in step with action {actions[index]}:"
-                f" {type(failure).__name__}: {failure}",
-                index,
-                in_step=True,
-            ) from failure
+        for index, environment in enumerate(self._environments):
+            step = environment.step(actions[index])
+            observation[index], reward[index], terminated[index], truncated[index], _ = step
         self._last = observation
         return RawStep(observation, reward, terminated, truncated)
 
@@ -127,8 +108,7 @@ class AsyncStepper:
     """Steps in one worker process for each environment: worth it where a step takes milliseconds.
 
     Args:
-        factory: Makes one environment; it is sent to the workers.
-        num_envs: Number of environments, N.
+        factories: Make the N environments; they are sent to the workers.
         name: What they are, for error messages.
         patience: Seconds after which a worker that does not answer counts as hanging.
 
@@ -136,35 +116,42 @@ class AsyncStepper:
         RunError: A worker did not start.
     """
 
-    def __init__(
-        self, factory: Callable[[], Environment], num_envs: int, name: str, patience: float = PATIENCE_SECONDS
-    ) -> None:
+    def __init__(self, factories: Sequence[GuardedFactory], name: str, patience: float = PATIENCE_SECONDS) -> None:
         self._name, self._patience = name, patience
         # Whether every worker waits for a command: if not, nobody may wait for its answer.
-        self._idle = True
-        try:
-            self._vector = AsyncVectorEnv(
-                [factory] * num_envs, context=_start_method(), autoreset_mode=AutoresetMode.DISABLED
-            )
-        except Exception as failure:
-            raise RunError(self._explain(failure)[0]) from failure
+        self._idle = False
+        self._doing: str | Sequence[int | None] = "while it was made"  # or the seeds of a reset
+        # Made in two steps, so that the workers that did start can be ended where another one did not.
+        self._vector = AsyncVectorEnv.__new__(AsyncVectorEnv)
         # Workers ignore SIGTERM, so that multiprocessing's own exit hook would wait for them for ever.
         atexit.register(self.close)
+        try:
+            AsyncVectorEnv.__init__(
+                self._vector, factories, context=_start_method(), autoreset_mode=AutoresetMode.DISABLED
+            )
+        except Exception as failure:
+            message = self._explain(failure)[0]
+            self.close()
+            raise RunError(message) from failure
+        except BaseException:
+            self.close()
+            raise
+        self._idle = True
 
     def reset(self, mask: BoolArray, seeds: Sequence[int | None]) -> Array:
         """Resets where ``mask [N]`` says so and returns the current observations ``[N, ...]`` of all."""
         # A fresh dict each time: Gymnasium takes the mask out of it, and without a mask resets everything.
         seed, options = list(seeds), {"reset_mask": np.array(mask)}
-        self._guard(lambda: self._vector.reset_async(seed=seed, options=options), in_step=False)
-        self._idle = False
-        observation, _ = self._guard(lambda: self._vector.reset_wait(timeout=self._patience), in_step=False)
+        self._doing = seed
+        self._guard(lambda: self._vector.reset_async(seed=seed, options=options))
+        observation, _ = self._guard(lambda: self._vector.reset_wait(timeout=self._patience))
         self._idle = True
         return np.asarray(observation)
 
     def send(self, actions: IntArray) -> None:
         """Hands the actions to the workers."""
+        self._doing = "in step"
         self._guard(lambda: self._vector.step_async(actions))
-        self._idle = False
 
     def recv(self) -> RawStep:
         """Waits for the workers."""
@@ -183,41 +170,60 @@ class AsyncStepper:
             with contextlib.suppress(EOFError, OSError):
                 self._vector.close()
                 return
-        for process in self._vector.processes:
-            process.kill()
-            process.join()
-        for pipe in self._vector.parent_pipes:
+        for process in getattr(self._vector, "processes", ()):
+            if process.pid is not None:  # it was started
+                process.kill()
+                process.join()
+        for pipe in getattr(self._vector, "parent_pipes", ()):
             if pipe is not None:
                 pipe.close()
         self._vector.closed = True
 
-    def _guard(self, call: Callable[[], Any], in_step: bool = True) -> Any:
+    def _guard(self, call: Callable[[], Any]) -> Any:
+        self._idle = False
+        # Gymnasium would print the worker's traceback before it raises, and stumbles over a percent sign in it.
+        level, logger.min_level = logger.min_level, _SILENT
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Gymnasium warns with the worker's traceback before it raises
-                return call()
+            return call()
+        except BrokenEnvironmentError as failure:
+            # What the worker raised is the argument of another one that Gymnasium made of its class.
+            (raised,) = failure.args
+            raise raised from None
         except Exception as failure:
-            self._idle = False
             message, index = self._explain(failure)
-            raise BrokenEnvironmentError(message, index, in_step) from failure
+            raise BrokenEnvironmentError(message, index) from failure
+        finally:
+            logger.min_level = level
 
     def _explain(self, failure: Exception) -> tuple[str, int | None]:
-        """Returns what to say of a failure, and which environment it was."""
+        """Returns what to say of a failure that no environment told itself, and which environment it was."""
         if isinstance(failure, multiprocessing.TimeoutError):
-            index = self._first(lambda vector, index: not vector.parent_pipes[index].poll(0))
-            return f"{self._which(index)} did not answer for {self._patience:g} s: it hangs; it was ended", index
+            pipes = self._vector.parent_pipes
+            index = next((index for index, pipe in enumerate(pipes) if not pipe.poll(0)), None)
+            patience = f"{self._patience:g} s"
+            return f"{self._which(index)} did not answer for {patience} {self._place(index)}: it was ended", index
         if isinstance(failure, EOFError | ConnectionError):
-            index = self._first(lambda vector, index: not vector.processes[index].is_alive())
-            return f"the worker process of {self._which(index)} died; was it killed for want of memory?", index
-        index = self._first(lambda vector, index: vector.parent_pipes[index] is None)
-        return (
-            f"{self._which(index)} failed in a worker process: {type(failure).__name__}: {failure};"
-            " env.vectorization=sync shows where"
-        ), index
+            index, how = self._dead()
+            return f"the worker process of {self._which(index)} died {self._place(index)}{how}", index
+        return f"{self._which(None)} failed {self._place(None)}: {told(failure)}", None
 
-    def _first(self, is_it: Callable[[AsyncVectorEnv, int], bool]) -> int | None:
-        vector = getattr(self, "_vector", None)  # absent while workers are started
-        return None if vector is None else next((i for i in range(vector.num_envs) if is_it(vector, i)), None)
+    def _dead(self) -> tuple[int | None, str]:
+        """Returns which worker has died, and what is known of its end."""
+        started = {process.sentinel: index for index, process in enumerate(self._vector.processes) if process.pid}
+        # A pipe breaks a little before its process has ended.
+        ended = connection.wait(list(started), timeout=_END_SECONDS)
+        for sentinel, index in started.items():
+            if sentinel in ended:
+                code = self._vector.processes[index].exitcode or 0
+                hint = ": was it killed for want of memory?" if code == -signal.SIGKILL else ""
+                return index, f" of signal {-code}{hint}" if code < 0 else f" with exit code {code}"
+        return None, ""
+
+    def _place(self, index: int | None) -> str:
+        """Returns what the environments are doing."""
+        if isinstance(self._doing, str):
+            return self._doing
+        return "in reset" if index is None else f"in reset with seed {self._doing[index]}"
 
     def _which(self, index: int | None) -> str:
         return f"environment '{self._name}'" if index is None else f"environment {index} ('{self._name}')"
@@ -227,5 +233,5 @@ def _start_method() -> str:
     """Returns the start method of workers: not ``fork``, which copies the locks of the learner's threads."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
-    multiprocessing.set_forkserver_preload(["__main__", "dqn_cli.envs.gymnasium_make"])
+    multiprocessing.set_forkserver_preload(["__main__", "dqn_cli.envs.gymnasium_make", "dqn_cli.envs.guard"])
     return "forkserver"

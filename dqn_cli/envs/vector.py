@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,11 @@ from dqn_cli.envs.contract import (
     StepResult,
     VectorBackend,
 )
+from dqn_cli.envs.failure import Place, failed_reset, failed_step
 from dqn_cli.envs.lineage import LineageLog, SeedPolicy
+
+_LARGEST_REWARD = float(np.finfo(np.float32).max)
+"""Replay keeps rewards as float32."""
 
 
 class EpisodicVector:
@@ -51,6 +56,7 @@ class EpisodicVector:
         self._log = LineageLog(num_envs, self._spec.num_actions)
         self._sent: IntArray | None = None
         self._observation: Array | None = None
+        self._next_seeds: Sequence[int | None] = ()  # of the latest reset
         self._step = 0
         self._episode = np.full(num_envs, -1, dtype=np.int64)
         self._score = np.zeros(num_envs)
@@ -69,7 +75,10 @@ class EpisodicVector:
     def reset(self) -> Array:
         """Starts an episode in every environment and returns observations ``[N, S, ...]``."""
         self._sent = None
-        self._observation = self._begin(np.ones(self._spec.num_envs, dtype=np.bool_)).observation
+        everywhere = np.ones(self._spec.num_envs, dtype=np.bool_)
+        reset = self._begin(everywhere)
+        self._take_over(everywhere, reset)
+        self._observation = reset.observation
         return self._observation
 
     def send(self, actions: IntArray) -> None:
@@ -96,34 +105,36 @@ class EpisodicVector:
         try:
             self._backend.send(self._sent)
         except BrokenEnvironmentError as failure:
-            raise self._located(failure) from failure
+            raise failed_step(failure, self._stopped_at(failure.env_index)) from failure
 
     def recv(self) -> StepResult:
         """Waits for the step, begins new episodes where one ended, and returns both sides.
 
         Raises:
-            BrokenEnvironmentError: An environment failed, or its reward is no finite number; the message says where,
-                and the state is that before the step.
+            BrokenEnvironmentError: An environment failed, in its step or in the reset after it, or its reward is no
+                finite number; the message says where, and the state is that before the step.
         """
         if self._sent is None:
             raise RuntimeError("recv without send")
         step = self._received()
+        terminal, truncated = step.terminated, step.truncated
+        if step.lives is not None and self._terminal_on_life_loss and self._lives is not None:
+            terminal = terminal | (step.lives < self._lives)
+        if self._step + 1 >= self._next_cut:
+            truncated = truncated | (self._cut_step == self._step + 1)
+        ended = step.terminated | truncated
+        # A reset may fail: until it is done, the state is that before the step.
+        reset = self._begin(ended) if ended.any() else None
         self._log.append(self._sent)
         self._sent = None
         self._step += 1
         self._score += step.reward
-        terminal, truncated = step.terminated, step.truncated
         if step.lives is not None:
-            if self._terminal_on_life_loss and self._lives is not None:
-                terminal = terminal | (step.lives < self._lives)
             self._lives = step.lives
-        if self._step >= self._next_cut:
-            truncated = truncated | (self._cut_step == self._step)
-        ended = step.terminated | truncated
+        if reset is not None:
+            return self._restart(step, reset, terminal, truncated, ended)
         self._observation = step.observation
-        if not ended.any():
-            return StepResult(step.observation, step.observation, step.reward, terminal, truncated, ended, ())
-        return self._restart(step, terminal, truncated, ended)
+        return StepResult(step.observation, step.observation, step.reward, terminal, truncated, ended, ())
 
     def close(self) -> None:
         """Frees workers and emulators; may be called twice."""
@@ -132,34 +143,29 @@ class EpisodicVector:
     def _received(self) -> BackendStep:
         try:
             step = self._backend.recv()
-            finite = np.isfinite(step.reward)
-            if not finite.all():
-                index = int(np.flatnonzero(~finite)[0])
+            fits = np.abs(step.reward) <= _LARGEST_REWARD
+            if not fits.all():
+                index = int(np.flatnonzero(~fits)[0])
                 reward = step.reward[index]
-                raise BrokenEnvironmentError(f"environment {index} gave the reward {reward}", index, in_step=True)
+                why = ", more than float32 holds" if np.isfinite(reward) else ""
+                raise BrokenEnvironmentError(f"environment {index} gave the reward {reward}{why}", index)
         except BrokenEnvironmentError as failure:
-            raise self._located(failure) from failure
+            raise failed_step(failure, self._stopped_at(failure.env_index)) from failure
         return step
 
-    def _located(self, failure: BrokenEnvironmentError) -> BrokenEnvironmentError:
-        """Returns a failure that says where it happened; the step in hand counts as not taken."""
+    def _stopped_at(self, env_index: int | None) -> Place | None:
+        """Returns where an environment stands that has failed; a step in hand counts as not taken from here on."""
         sent, self._sent = self._sent, None
-        if failure.env_index is None or sent is None:
-            return failure
-        index = failure.env_index
-        lineage = self._log.lineage(index)
-        width = self._log.action_bytes
-        actions = np.frombuffer(lineage.actions, f"<u{width}").tolist()
-        episode = {
-            "env": index,
-            "episode": int(self._episode[index]),
-            "seed": lineage.seed,
-            "episode_offset": lineage.episode_offset,
-            "actions": [*actions, int(sent[index])],
-        }
-        step = len(actions) - lineage.episode_offset
-        where = f"episode {episode['episode']}, step {step}, action {sent[index]}, lineage seed {lineage.seed}"
-        return BrokenEnvironmentError(f"{failure} ({where})", index, failure.in_step, episode)
+        if env_index is None or self._observation is None:
+            return None
+        lineage = self._log.lineage(env_index)
+        actions = np.frombuffer(lineage.actions, f"<u{self._log.action_bytes}").tolist()
+        step = None
+        if sent is not None:
+            actions.append(int(sent[env_index]))
+            step = self._step - int(self._start_step[env_index])
+        episode = int(self._episode[env_index])
+        return Place(env_index, episode, step, lineage.seed, actions, lineage.episode_offset)
 
     def state_dict(self) -> State:
         """Returns the running lineages, the counters of the running episodes, and the current observation.
@@ -203,24 +209,38 @@ class EpisodicVector:
         self._observation = state["observation"].numpy().copy()
         self._schedule_cuts()
 
-    def _restart(self, step: BackendStep, terminal: BoolArray, truncated: BoolArray, ended: BoolArray) -> StepResult:
+    def _restart(
+        self, step: BackendStep, reset: BackendReset, terminal: BoolArray, truncated: BoolArray, ended: BoolArray
+    ) -> StepResult:
         episodes = tuple(self._episode_end(int(index), bool(step.terminated[index])) for index in np.flatnonzero(ended))
-        first = self._begin(ended).observation
+        self._take_over(ended, reset)
         observation = step.observation.copy()
-        observation[ended] = first[ended]
+        observation[ended] = reset.observation[ended]
         self._observation = observation
         # Where both happen at once there is nothing left to bootstrap from.
         truncated = truncated & ~terminal
         return StepResult(observation, step.observation, step.reward, terminal, truncated, ended, episodes)
 
     def _begin(self, mask: BoolArray) -> BackendReset:
-        """Begins the next episode of each environment in ``mask [N]``."""
+        """Resets the environments in ``mask [N]``, and changes nothing else: it may fail."""
         seeds: list[int | None] = [None] * self._spec.num_envs
+        in_hand = 0 if self._sent is None else 1  # a step that is not logged yet
+        for index in np.flatnonzero(mask).tolist():
+            steps = self._log.steps(index) + in_hand
+            seeds[index] = self._seeds.next_seed(index, int(self._episode[index]) + 1, steps)
+        try:
+            reset = self._backend.reset(mask, seeds)
+        except BrokenEnvironmentError as failure:
+            place, whole = self._stopped_at(failure.env_index), self._observation is not None
+            raise failed_reset(failure, seeds, place, whole) from failure
+        self._next_seeds = seeds
+        return reset
+
+    def _take_over(self, mask: BoolArray, reset: BackendReset) -> None:
+        """Begins the episode of each environment in ``mask [N]`` that ``_begin`` has reset."""
         self._episode[mask] += 1
         for index in np.flatnonzero(mask).tolist():
-            seeds[index] = self._seeds.next_seed(index, int(self._episode[index]), self._log.steps(index))
-            self._log.begin_episode(index, seeds[index])
-        reset = self._backend.reset(mask, seeds)
+            self._log.begin_episode(index, self._next_seeds[index])
         self._score[mask] = 0.0
         self._start_step[mask] = self._step
         if reset.frames is not None:
@@ -228,7 +248,6 @@ class EpisodicVector:
         if reset.lives is not None:
             self._lives = reset.lives if self._lives is None else np.where(mask, reset.lives, self._lives)
         self._schedule_cuts()
-        return reset
 
     def _schedule_cuts(self) -> None:
         """Finds the step at which each running episode reaches the frame cap, and the first of them."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
 
-from pydantic import Field
+import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from dqn_cli.core.options import Counts, Options
+from dqn_cli.core.options import Counts, Options, PositiveCount
 from dqn_cli.networks.layers import LinearFactory, rectified_stack
-from dqn_cli.networks.outputs import Output, ScalarOutput
+from dqn_cli.networks.outputs import CategoricalOutput, Output, QuantileOutput, ScalarOutput
+from dqn_cli.rules.quantile import midpoints
 
 
 class Head(Protocol):
@@ -19,6 +22,25 @@ class Head(Protocol):
     def __call__(self, features: Tensor) -> Output:
         """Returns the output object of a batch."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class HeadInputs:
+    """What a head is built between and with.
+
+    Attributes:
+        features: F.
+        num_actions: A.
+        linear: Factory of the layers that choose among actions, noisy ones where the network is.
+        plain_linear: Factory of layers that are never noisy.
+        generator: Stream of the head's own randomness, on the network's device.
+    """
+
+    features: int
+    num_actions: int
+    linear: LinearFactory
+    plain_linear: LinearFactory
+    generator: torch.Generator
 
 
 class ScalarOptions(Options):
@@ -77,3 +99,71 @@ class ScalarHead(nn.Module):
     def forward(self, features: Tensor) -> ScalarOutput:
         """Returns the value of every action."""
         return ScalarOutput(self.streams(features).squeeze(2))
+
+
+class CategoricalOptions(Options):
+    """A distribution of the return over fixed atoms for each action (C51, Bellemare et al. 2017)."""
+
+    kind: Literal["categorical"] = "categorical"
+    atoms: Annotated[PositiveCount, Field(ge=2, le=10_000)] = Field(51, description="Number of atoms.")
+    v_min: float = Field(-10.0, description="Return of the lowest atom.")
+    v_max: float = Field(10.0, description="Return of the highest atom.")
+    dueling: bool = Field(False, description="Separate streams for state value and advantages.")
+    hidden: Counts = Field((), description="Width of each hidden layer of a stream.")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CategoricalOptions:
+        if not self.v_min < self.v_max:
+            raise ValueError(f"v_min {self.v_min:g} must be below v_max {self.v_max:g}")
+        return self
+
+
+class CategoricalHead(nn.Module):
+    """A distribution over atoms from streams of K logits.
+
+    Args:
+        streams: Module ``[B, F] -> [B, A, K]``.
+        v_min: Return of the lowest atom.
+        v_max: Return of the highest atom.
+        atoms: K.
+    """
+
+    support: Tensor
+
+    def __init__(self, streams: nn.Module, v_min: float, v_max: float, atoms: int) -> None:
+        super().__init__()
+        self.streams = streams
+        self.register_buffer("support", torch.linspace(v_min, v_max, atoms), persistent=False)
+
+    def forward(self, features: Tensor) -> CategoricalOutput:
+        """Returns the distribution of every action."""
+        return CategoricalOutput(self.streams(features), self.support)
+
+
+class QuantileOptions(Options):
+    """Quantiles of the return at fixed fractions for each action (QR-DQN, Dabney et al. 2018a)."""
+
+    kind: Literal["quantile"] = "quantile"
+    quantiles: Annotated[PositiveCount, Field(le=10_000)] = Field(200, description="Number of quantiles.")
+    dueling: bool = Field(False, description="Separate streams for state value and advantages.")
+    hidden: Counts = Field((), description="Width of each hidden layer of a stream.")
+
+
+class QuantileHead(nn.Module):
+    """Quantiles at the midpoints of K equal parts, from streams of K values.
+
+    Args:
+        streams: Module ``[B, F] -> [B, A, K]``.
+        quantiles: K.
+    """
+
+    fractions: Tensor
+
+    def __init__(self, streams: nn.Module, quantiles: int) -> None:
+        super().__init__()
+        self.streams = streams
+        self.register_buffer("fractions", midpoints(quantiles), persistent=False)
+
+    def forward(self, features: Tensor) -> QuantileOutput:
+        """Returns the quantiles of every action."""
+        return QuantileOutput(self.streams(features), self.fractions)

@@ -9,17 +9,24 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 LinearFactory = Callable[[int, int], nn.Module]
 """(inputs, outputs) -> layer; what makes a network noisy is a different factory."""
 
+ConvolutionFactory = Callable[[tuple[int, int], int, int, torch.Generator, int], nn.Module]
+"""(channels in and out, kernel, stride, stream of the weights, padding) -> square convolution."""
 
-def _fan_in_uniform(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
+NormFactory = Callable[[int], nn.Module]
+"""(features) -> layer that normalises them."""
+
+
+@torch.no_grad()
+def fan_in_uniform(weight: Tensor, bias: Tensor | None, generator: torch.Generator) -> None:
     """Draws weights and biases from U(-1/sqrt(fan in), 1/sqrt(fan in)): torch's and the Nature code's rule."""
-    bound = 1.0 / sqrt(layer.weight[0].numel())
-    with torch.no_grad():
-        for parameter in layer.parameters():
+    bound = 1.0 / sqrt(weight[0].numel())
+    for parameter in (weight, bias):
+        if parameter is not None:
             parameter.uniform_(-bound, bound, generator=generator)
 
 
@@ -30,25 +37,29 @@ def linear_factory(generator: torch.Generator) -> LinearFactory:
         layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
             nn.Linear, inputs, outputs, device=torch.get_default_device()
         )
-        _fan_in_uniform(layer, generator)
+        fan_in_uniform(layer.weight, layer.bias, generator)
         return layer
 
     return linear
 
 
-def convolution(channels: tuple[int, int], kernel: int, stride: int, generator: torch.Generator) -> nn.Conv2d:
-    """Returns a square convolution without padding from ``channels[0]`` to ``channels[1]``."""
+def convolution(
+    channels: tuple[int, int], kernel: int, stride: int, generator: torch.Generator, padding: int = 0
+) -> nn.Conv2d:
+    """Returns a square convolution from ``channels[0]`` to ``channels[1]``, with zeros for padding."""
     layer: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Conv2d, *channels, kernel_size=kernel, stride=stride, device=torch.get_default_device()
+        nn.Conv2d, *channels, kernel_size=kernel, stride=stride, padding=padding, device=torch.get_default_device()
     )
-    _fan_in_uniform(layer, generator)
+    fan_in_uniform(layer.weight, layer.bias, generator)
     return layer
 
 
-def rectified_stack(inputs: int, hidden: Sequence[int], linear: LinearFactory) -> tuple[nn.Sequential, int]:
-    """Returns linear layers with a ReLU after each, and the width of the last."""
+def rectified_stack(
+    inputs: int, hidden: Sequence[int], linear: LinearFactory, norm: NormFactory | None = None
+) -> tuple[nn.Sequential, int]:
+    """Returns linear layers, each followed by ``norm`` if there is one and a ReLU, and the width of the last."""
     layers: list[nn.Module] = []
     for width in hidden:
-        layers += [linear(inputs, width), nn.ReLU()]
+        layers += [linear(inputs, width), *([norm(width)] if norm else []), nn.ReLU()]
         inputs = width
     return nn.Sequential(*layers), inputs

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dqn_cli.networks.noisy import NoisyLinear, resample
 from dqn_cli.networks.outputs import Output
 
 
@@ -15,6 +16,7 @@ class QNetwork(nn.Module):
         torso: Module ``[B, S, ...] -> [B, F]``.
         head: Module ``[B, F] -> Output``.
         scale: Factor that stored values are multiplied with.
+        generator: Stream of the network's own randomness, on its device: noise, and fractions of quantiles.
         autocast: Dtype of the torso's arithmetic where it is not float32; weights and head stay float32.
         channels_last: Whether images are laid out channels last in memory.
     """
@@ -24,11 +26,13 @@ class QNetwork(nn.Module):
         torso: nn.Module,
         head: nn.Module,
         scale: float,
+        generator: torch.Generator,
         autocast: torch.dtype | None = None,
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        self.torso, self.head = torso, head
+        self.torso, self.head, self.generator = torso, head, generator
+        self._noisy = [module for module in self.modules() if isinstance(module, NoisyLinear)]
         self._scale, self._autocast = scale, autocast
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
@@ -44,6 +48,11 @@ class QNetwork(nn.Module):
                 features = self.torso(scaled)
         output: Output = self.head(features.to(torch.float32))
         return output
+
+    def resample(self) -> None:
+        """Draws fresh noise for noisy layers; without any, nothing happens."""
+        if self._noisy:
+            resample(self._noisy, self.generator)
 
     def _scaled(self, observation: Tensor) -> Tensor:
         """Returns the observation in float32, scaled, in the torso's layout: all in one pass over the batch."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.options import Counts, Options
-from dqn_cli.networks.layers import LinearFactory, convolution, rectified_stack
+from dqn_cli.networks.layers import LinearFactory, NormFactory, convolution, rectified_stack
 
 
 class MlpOptions(Options):
@@ -19,6 +19,7 @@ class MlpOptions(Options):
 
     kind: Literal["mlp"] = "mlp"
     hidden: Counts = Field((256, 256), description="Width of each layer.")
+    layer_norm: bool = Field(False, description="Layer normalisation before each ReLU.")
 
 
 class Mlp(nn.Module):
@@ -28,11 +29,14 @@ class Mlp(nn.Module):
         shape: Shape of one observation, ``[S, ...]``.
         hidden: Width of each layer; empty for the flattened observation itself.
         linear: Factory of the layers.
+        norm: Factory of what normalises before each ReLU; None for nothing.
     """
 
-    def __init__(self, shape: Sequence[int], hidden: Sequence[int], linear: LinearFactory) -> None:
+    def __init__(
+        self, shape: Sequence[int], hidden: Sequence[int], linear: LinearFactory, norm: NormFactory | None = None
+    ) -> None:
         super().__init__()
-        self.layers, self.features = rectified_stack(int(torch.Size(shape).numel()), hidden, linear)
+        self.layers, self.features = rectified_stack(int(torch.Size(shape).numel()), hidden, linear, norm)
 
     def forward(self, observation: Tensor) -> Tensor:
         """Returns features ``[B, F]``."""
@@ -59,6 +63,19 @@ class CnnOptions(Options):
         return self
 
 
+def frame_sizes(kind: str, shape: Sequence[int]) -> tuple[int, int, int]:
+    """Returns channels, height and width of the images in observations ``[S, H, W]`` or ``[S, C, H, W]``.
+
+    Raises:
+        UsageError: They hold no images; ``kind`` is the torso that needs some.
+    """
+    if len(shape) not in (3, 4):
+        raise UsageError(
+            f"network.torso: {kind} needs frames of shape [H, W] or [C, H, W], got {list(shape[1:])}; use `kind: mlp`"
+        )
+    return int(torch.Size(shape[:-2]).numel()), shape[-2], shape[-1]
+
+
 class Cnn(nn.Module):
     """The network of Mnih et al. 2015 with free sizes: the defaults of `CnnOptions` are theirs.
 
@@ -83,12 +100,7 @@ class Cnn(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        if len(shape) not in (3, 4):
-            raise UsageError(
-                f"network.torso: cnn needs frames of shape [H, W] or [C, H, W], got {list(shape[1:])}; use `kind: mlp`"
-            )
-        height, width = shape[-2:]
-        inputs = int(torch.Size(shape[:-2]).numel())
+        inputs, height, width = frame_sizes("cnn", shape)
         layers: list[nn.Module] = []
         for outputs, kernel, stride in zip(channels, kernels, strides, strict=True):
             layers += [convolution((inputs, outputs), kernel, stride, generator), nn.ReLU()]

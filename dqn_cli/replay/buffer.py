@@ -82,11 +82,11 @@ class Replay:
         self.items.expire(self.frames.written - self.frames.capacity + 1)
         self._sampler.extend(self.items.tail, self.items.head)
 
-    def sample(self, batch_size: int) -> Batch:
-        """Draws a batch; raises ``ValueError`` while there is no item."""
+    def sample(self, batch_size: int, step: int) -> Batch:
+        """Draws a batch at agent step ``step``; raises ``ValueError`` while there is no item."""
         if not len(self.items):
             raise ValueError("the replay holds no item yet")
-        keys, weights = self.draw(batch_size)
+        keys, weights = self.draw(batch_size, step)
         items = self.items.gather(keys)
         # One gather for both sides: they lie side by side in one tensor.
         both = torch.from_numpy(self.frames.gather(np.concatenate((items.stack, items.next_stack))))
@@ -101,9 +101,13 @@ class Replay:
             key=keys,
         )
 
-    def draw(self, count: int) -> tuple[IntArray, FloatArray]:
+    def draw(self, count: int, step: int) -> tuple[IntArray, FloatArray]:
         """Draws keys ``[count]`` of living items and their importance weights ``[count]``, without their contents."""
-        return self._sampler.sample(count)
+        return self._sampler.sample(count, step)
+
+    def probabilities(self, keys: IntArray) -> FloatArray:
+        """Returns for each of the living ``keys [M]`` its chance to be a single draw, ``[M]``."""
+        return self._sampler.probabilities(keys)
 
     def reprioritize(self, keys: IntArray, priority: torch.Tensor) -> None:
         """Takes over new priorities ``[B]`` of the items ``keys [B]``; those that have left are ignored."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -20,8 +20,12 @@ class Sampler(Protocol):
         """Learns that exactly the keys in [``tail``, ``head``) are alive now."""
         ...
 
-    def sample(self, batch_size: int) -> tuple[IntArray, FloatArray]:
-        """Returns keys ``[B]`` and importance weights ``[B]``; at least one item must be alive."""
+    def sample(self, batch_size: int, step: int) -> tuple[IntArray, FloatArray]:
+        """Returns keys ``[B]`` and importance weights ``[B]`` at agent step ``step``; at least one item must live."""
+        ...
+
+    def probabilities(self, keys: IntArray) -> FloatArray:
+        """Returns for each of the living ``keys [M]`` its chance to be a single draw, ``[M]``."""
         ...
 
     def reprioritize(self, keys: IntArray, priority: Tensor) -> None:
@@ -41,6 +45,7 @@ class UniformOptions(Options):
     """Every living item is equally likely."""
 
     kind: Literal["uniform"] = "uniform"
+    bytes_per_item: ClassVar[float] = 0.0
 
 
 class UniformSampler:
@@ -59,9 +64,13 @@ class UniformSampler:
         """Learns that exactly the keys in [``tail``, ``head``) are alive now."""
         self._tail, self._head = tail, head
 
-    def sample(self, batch_size: int) -> tuple[IntArray, FloatArray]:
-        """Returns keys ``[B]`` and weights of 1."""
+    def sample(self, batch_size: int, step: int) -> tuple[IntArray, FloatArray]:  # noqa: ARG002 as in `Sampler`
+        """Returns keys ``[B]`` and weights of 1, at any agent step."""
         return self._rng.integers(self._tail, self._head, batch_size), np.ones(batch_size)
+
+    def probabilities(self, keys: IntArray) -> FloatArray:
+        """Returns 1 / N for each of the living ``keys [M]``, ``[M]``."""
+        return np.full(len(keys), 1.0 / (self._head - self._tail))
 
     def reprioritize(self, keys: IntArray, priority: Tensor) -> None:
         """Does nothing: there are no priorities."""

@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from dqn_cli.agent.actor import Actor
 from dqn_cli.agent.learner import Learner
 from dqn_cli.core.stateful import State
-from dqn_cli.core.types import Array
+from dqn_cli.core.types import Array, IntArray
 from dqn_cli.envs.contract import Environments, EpisodeEnd
 from dqn_cli.replay.buffer import Replay
 from dqn_cli.training.pacing import Pacing, passed
@@ -115,6 +117,8 @@ class TrainingLoop:
         self.episodes = 0
         self.stop_requested = False
         self.returns: deque[float] = deque(maxlen=max(100, goal.window if goal else 0))
+        # Chosen and not yet answered: who goes on after a failed step must not draw random numbers again.
+        self._pending: IntArray | None = None
 
     def run(self) -> Iterator[Event]:
         """Trains until the last step or the goal; ends with `Finished`."""
@@ -122,10 +126,13 @@ class TrainingLoop:
         observation: Array = environments.reset()
         replay.begin(observation)
         while self.step < self._calendar.total_steps:
-            actions = self._actor.act(observation, self.step)
+            if self._pending is None:
+                self._pending = self._actor.act(observation, self.step)
+            actions = self._pending
             environments.send(actions)
             self._learn()
             result = environments.recv()
+            self._pending = None
             replay.append(
                 actions,
                 result.reward,
@@ -152,7 +159,7 @@ class TrainingLoop:
     def _learn(self) -> None:
         """Applies the updates that belong to the steps taken so far."""
         for _ in range(self._pacing.updates_until(self.step) - self._learner.updates):
-            batch = self._replay.sample(self._batch_size)
+            batch = self._replay.sample(self._batch_size, self.step)
             priority = self._learner.update(batch, self.step)
             self._replay.reprioritize(batch.key, priority)
 
@@ -173,10 +180,13 @@ class TrainingLoop:
         return sum(latest) / goal.window >= goal.return_mean
 
     def state_dict(self) -> State:
-        """Returns the counters and the latest returns."""
-        return {"step": self.step, "episodes": self.episodes, "returns": list(self.returns)}
+        """Returns the counters, the latest returns, and the actions of a step that failed."""
+        pending = None if self._pending is None else self._pending.tolist()
+        return {"step": self.step, "episodes": self.episodes, "returns": list(self.returns), "pending": pending}
 
     def load_state_dict(self, state: State) -> None:
         """Takes over a state that ``state_dict`` returned."""
         self.step, self.episodes = int(state["step"]), int(state["episodes"])
         self.returns.extend(state["returns"])
+        pending = state["pending"]
+        self._pending = None if pending is None else np.array(pending, dtype=np.int64)

@@ -8,10 +8,11 @@ import torch
 from dqn_cli.agent.actor import Actor, greedy_actions
 from dqn_cli.agent.explorer import EpsilonGreedy
 from dqn_cli.core.rng import stream
-from tests.agent.toys import table
+from tests.agent.toys import WIDTH, noisy_implicit_quantile_network, table
 
 CPU = torch.device("cpu")
 NETWORK = table([[0.0, 1.0, 2.0], [5.0, 5.0, 1.0], [1.0, 7.0, 7.0], [3.0, 3.0, 3.0]])
+OBSERVATION = np.random.default_rng(0).normal(size=(64, 1, WIDTH)).astype(np.float32)
 ROWS = np.arange(4, dtype=np.float32).reshape(4, 1)
 
 
@@ -49,3 +50,14 @@ def test_acting_leaves_no_gradient():
     network = table([[0.0, 1.0]])
     greedy_actions(network, np.zeros((1, 1), np.float32), CPU)
     assert network.rows.grad is None
+
+
+def test_noise_is_fresh_at_each_step():
+    network = noisy_implicit_quantile_network()
+    network.eval()
+    greedy = greedy_actions(network, OBSERVATION, CPU)
+    network.train()
+    subject = Actor(network, EpsilonGreedy(64, 3, lambda _: 0.0, stream(0, "exploration")), CPU)
+    actions = [subject.act(OBSERVATION, step).tolist() for step in range(5)]
+    assert len(set(map(tuple, actions))) == 5
+    assert greedy.tolist() == greedy_actions(network.eval(), OBSERVATION, CPU).tolist()

@@ -7,17 +7,21 @@ from collections.abc import Iterable
 import pytest
 import torch
 
+from dqn_cli.agent.augmentation import Augmentations, Intensity
 from dqn_cli.agent.bootstrap import DoubleOptions, GreedyOptions
+from dqn_cli.agent.gradient_step import GradientStep
 from dqn_cli.agent.learner import Learner
-from dqn_cli.agent.objective import TemporalDifference
+from dqn_cli.agent.objective import TemporalDifference, quantile_objective
 from dqn_cli.agent.optimizers import AdamOptions, RMSPropOptions
 from dqn_cli.agent.targets import PeriodicOptions, Polyak, PolyakOptions
 from dqn_cli.compose import make_environments, make_training
+from dqn_cli.core.rng import torch_stream
 from dqn_cli.core.schedules import LinearSchedule
 from dqn_cli.hardware import resolve_hardware
+from dqn_cli.networks.qnetwork import QNetwork
 from dqn_cli.rules.td import squared
 from dqn_cli.schema import RunOptions
-from tests.agent.toys import WIDTH, batch, learner, random_batch, table
+from tests.agent.toys import WIDTH, batch, learner, noisy_implicit_quantile_network, random_batch, table
 from tests.core.saving import reloaded
 
 NEVER = PeriodicOptions(every_updates=10**9)
@@ -84,11 +88,11 @@ class TestOneUpdate:
         subject = Learner(
             online,
             table([[2.0]]),
-            torch.optim.SGD(online.parameters(), lr=1.0),
             lambda online, _, b: online(b.next_observation).select(b.action).backup(b.reward, b.discount),
             TemporalDifference(squared),
+            GradientStep(list(online.parameters()), torch.optim.SGD(online.parameters(), lr=1.0)),
             Polyak(1.0),
-            max_grad_norm=None,
+            Augmentations([], torch.Generator()),
         )
         subject.update(batch([[0]], [0], [0.0], [0.5], [[0]]), step=0)
         assert rows(subject).item() == pytest.approx(2.0 + (0.5 * 2.0 - 2.0))
@@ -126,13 +130,13 @@ class TestReport:
     def test_means_since_the_last_report(self, sgd):
         subject = learner(sgd, NEVER, GreedyOptions(), online=table([[0.0, 6.0]]))
         assert subject.report() == {}
-        # Action values before each update: (0, 6), then (1, 6) after a clipped error of 1.
+        # The action taken has the value 0 before the first update, then 1 after a clipped error of 1.
         for reward in (3.0, 1.0):
             subject.update(batch([[0]], [0], [reward], [0.0], [[0]]), step=0)
-        assert subject.report() == pytest.approx({"loss": (2.5 + 0.0) / 2, "q_mean": (3.0 + 3.5) / 2})
+        assert subject.report() == pytest.approx({"loss": (2.5 + 0.0) / 2, "q_mean": (0.0 + 1.0) / 2})
         assert subject.report() == {}
         subject.update(batch([[0]], [0], [1.5], [0.0], [[0]]), step=0)
-        assert subject.report() == pytest.approx({"loss": 0.125, "q_mean": 3.5})
+        assert subject.report() == pytest.approx({"loss": 0.125, "q_mean": 1.0})
 
 
 def rate(subject: Learner) -> float:
@@ -223,3 +227,58 @@ class TestState:
             subject.load_state_dict(state)
             assert_same_bits(self.outcome(subject, range(5, 10)), expected)
             assert subject.report() == report
+
+
+class TestRandomness:
+    """Noise and fractions of quantiles: fresh for each update, apart for the two networks, part of the state."""
+
+    def make(self, seed: int = 0, lr: float = 0.01) -> Learner:
+        return learner(
+            AdamOptions(lr=lr),
+            NEVER,
+            DoubleOptions(),
+            online=noisy_implicit_quantile_network(seed, "online noise"),
+            slow=noisy_implicit_quantile_network(seed, "target noise"),
+            objective=quantile_objective,
+            augmentations=Augmentations([Intensity(0.1)], torch_stream(seed, "augmentation")),
+        )
+
+    def noise(self, network: QNetwork) -> torch.Tensor:
+        return torch.cat([buffer.clone().flatten() for name, buffer in network.named_buffers() if "noise" in name])
+
+    def test_two_updates_from_one_batch_differ(self):
+        # With this step size the weights stay: what changes is what was drawn.
+        subject = self.make(lr=1e-30)
+        first, second = (subject.update(random_batch(0), step=0) for _ in range(2))
+        assert not torch.equal(first, second)
+
+    def test_noise_is_fresh_for_each_update_and_each_network(self):
+        subject = self.make()
+        drawn = []
+        for number in range(3):
+            subject.update(random_batch(number), step=number)
+            drawn += [self.noise(subject.online), self.noise(subject.target)]
+        assert all(not torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
+
+    def test_a_restored_learner_continues_with_the_same_bits(self):
+        subject, restored = self.make(), self.make(seed=1)
+        for number in range(5):
+            subject.update(random_batch(number), step=number)
+        restored.update(random_batch(0), step=0)
+        restored.load_state_dict(reloaded(subject.state_dict()))
+        for number in range(5, 9):
+            expected = subject.update(random_batch(number), step=number)
+            assert torch.equal(restored.update(random_batch(number), step=number), expected)
+        assert_same_bits(weights(subject.online), weights(restored.online))
+
+    def test_evaluation_is_deterministic_and_moves_no_stream(self):
+        subject, twin = self.make(), self.make()
+        for one in (subject, twin):
+            one.update(random_batch(0), step=0)
+        observation = random_batch(1).observation
+        subject.online.eval()
+        with torch.inference_mode():
+            first, second = (subject.online(observation).values() for _ in range(2))
+        subject.online.train()
+        assert torch.equal(first, second)
+        assert torch.equal(subject.update(random_batch(2), step=1), twin.update(random_batch(2), step=1))

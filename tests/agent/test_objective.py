@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
 from dqn_cli.agent.bootstrap import GreedyOptions
-from dqn_cli.agent.objective import TemporalDifference
+from dqn_cli.agent.objective import TemporalDifference, categorical_objective, quantile_objective
 from dqn_cli.agent.targets import PolyakOptions
 from dqn_cli.build import OBJECTIVES
-from dqn_cli.networks.outputs import ScalarPrediction
+from dqn_cli.networks.outputs import CategoricalPrediction, QuantilePrediction, ScalarPrediction
 from dqn_cli.rules.td import huber, squared
 from tests.agent.toys import batch, learner, table
 
@@ -42,7 +43,7 @@ class TestLosses:
 
     def test_predictions_of_another_head_are_refused(self):
         other: Any = torch.zeros(1)
-        with pytest.raises(TypeError, match="scalar predictions"):
+        with pytest.raises(TypeError, match="ScalarPrediction, got ScalarPrediction and Tensor"):
             TemporalDifference(huber)(prediction(1.0), other)
 
     def test_names_of_losses(self):
@@ -85,3 +86,66 @@ class TestGradientOfOneWeight:
 
     def test_a_weight_is_not_clipped_with_the_error(self, sgd):
         assert step_of_one_weight(sgd, [0.5], [4.0]) == pytest.approx(2.0)
+
+
+class TestCategorical:
+    SUPPORT = torch.tensor([0.0, 1.0, 2.0])
+
+    def predicted(self, *probabilities: float) -> CategoricalPrediction:
+        return CategoricalPrediction(torch.tensor([probabilities]).log().requires_grad_(), self.SUPPORT)
+
+    def test_cross_entropy_to_the_projected_target(self):
+        # All mass of the next action on 1; r = 0.25 and discount 0.5 move it to 0.75.
+        sure = CategoricalPrediction(torch.tensor([[-90.0, 0.0, -90.0]]), self.SUPPORT)
+        backup = sure.backup(torch.tensor([0.25]), torch.tensor([0.5]))
+        losses, priority = categorical_objective(self.predicted(0.5, 0.25, 0.25), backup)
+        assert losses.tolist() == pytest.approx([-0.25 * math.log(0.5) - 0.75 * math.log(0.25)])
+        assert priority.tolist() == losses.tolist()
+        assert losses.requires_grad
+        assert not priority.requires_grad
+
+    def test_its_gradient_is_prediction_minus_target(self):
+        prediction = self.predicted(0.5, 0.25, 0.25)
+        backup = self.predicted(0.2, 0.2, 0.6).backup(torch.zeros(1), torch.ones(1))
+        loss: Any = categorical_objective(prediction, detached(backup))[0].sum()
+        loss.backward()
+        expected = torch.tensor([[0.5 - 0.2, 0.25 - 0.2, 0.25 - 0.6]])
+        torch.testing.assert_close(prediction.logits.grad, expected)
+
+
+def detached(prediction: CategoricalPrediction) -> CategoricalPrediction:
+    return CategoricalPrediction(prediction.logits.detach(), prediction.atoms)
+
+
+class TestQuantile:
+    def test_losses_and_priorities_by_hand(self):
+        prediction = QuantilePrediction(torch.tensor([[0.0, 1.0]]), torch.tensor([0.25, 0.75]))
+        backup = QuantilePrediction(torch.tensor([[3.0, 0.5]]), torch.tensor([0.1, 0.9]))
+        losses, priority = quantile_objective(prediction, backup)
+        # Errors of the first quantile: 3 and 0.5; of the second: 2 and -0.5.
+        first = (0.25 * 2.5 + 0.25 * 0.125) / 2
+        second = (0.75 * 1.5 + (1 - 0.75) * 0.125) / 2
+        assert losses.tolist() == pytest.approx([first + second])
+        assert priority.tolist() == pytest.approx([(3.0 + 0.5 + 2.0 + 0.5) / 4])
+
+    def test_priorities_are_detached_and_losses_are_not(self):
+        prediction = QuantilePrediction(torch.zeros(2, 3, requires_grad=True), torch.rand(2, 3))
+        losses, priority = quantile_objective(prediction, QuantilePrediction(torch.ones(2, 3), torch.rand(2, 3)))
+        assert losses.requires_grad
+        assert not priority.requires_grad
+
+
+@pytest.mark.parametrize("objective", [categorical_objective, quantile_objective])
+def test_predictions_of_a_scalar_head_are_refused(objective):
+    with pytest.raises(TypeError, match="got ScalarPrediction and ScalarPrediction"):
+        objective(prediction(1.0), prediction(1.0))
+
+
+def test_every_head_has_a_loss_that_fits_it():
+    names = {head: list(losses) for head, losses in OBJECTIVES.items()}
+    assert names == {
+        "scalar": ["huber", "squared"],
+        "categorical": ["cross_entropy"],
+        "quantile": ["quantile_huber"],
+        "implicit_quantile": ["quantile_huber"],
+    }

@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dqn_cli.agent.optimizers import Adam, AdamOptions, RMSPropInsideRoot, RMSPropOptions, limit_norm
+from dqn_cli.agent.optimizers import Adam, AdamOptions, AdamWOptions, RMSPropInsideRoot, RMSPropOptions, limit_norm
 from dqn_cli.build import OPTIMIZERS
 from dqn_cli.core.kinds import make
 from tests.core.saving import reloaded
@@ -86,13 +86,20 @@ class TestRMSProp:
             RMSPropInsideRoot([torch.nn.Parameter(torch.zeros(1))], 0.1, 0.9, 0.01, True).step(lambda: 0.0)
 
 
+REFERENCES = {
+    "adam": (AdamOptions(lr=0.01, eps=1e-3), torch.optim.Adam, {}),
+    "adamw": (AdamWOptions(lr=0.01, eps=1e-3, weight_decay=0.3), torch.optim.AdamW, {"weight_decay": 0.3}),
+}
+
+
 class TestAdam:
-    def test_the_same_bits_as_torch(self):
+    @pytest.mark.parametrize(("options", "kind", "arguments"), REFERENCES.values(), ids=REFERENCES)
+    def test_the_same_bits_as_torch(self, options, kind, arguments):
         generator = torch.Generator().manual_seed(0)
         start = [torch.randn(shape, generator=generator) for shape in ((64, 33), (7,), ())]
         ours, theirs = ([torch.nn.Parameter(tensor.clone()) for tensor in start] for _ in range(2))
-        optimizer = make(OPTIMIZERS, AdamOptions(lr=0.01, eps=1e-3), ours)
-        reference = torch.optim.Adam(theirs, lr=0.01, eps=1e-3, fused=True)
+        optimizer = make(OPTIMIZERS, options, ours)
+        reference = kind(theirs, lr=0.01, eps=1e-3, fused=True, **arguments)
         for number in range(5):
             for group in (*optimizer.param_groups, *reference.param_groups):
                 group["lr"] = 0.01 / (number + 1)  # what a schedule does
@@ -120,6 +127,11 @@ class TestAdam:
         # Bias correction makes the first moments g and g^2: a step of lr g / (|g| + eps).
         moved = optimized(AdamOptions(lr=0.25, eps=0.5), GRADIENTS[:1])
         expected = [start - 0.25 * g / (abs(g) + 0.5) for start, g in zip(START, GRADIENTS[0], strict=True)]
+        assert moved == pytest.approx(expected, rel=1e-9)
+
+    def test_weight_decay_is_decoupled_from_the_gradient(self):
+        moved = optimized(AdamWOptions(lr=0.25, eps=0.5, weight_decay=0.2), GRADIENTS[:1])
+        expected = [s * (1 - 0.25 * 0.2) - 0.25 * g / (abs(g) + 0.5) for s, g in zip(START, GRADIENTS[0], strict=True)]
         assert moved == pytest.approx(expected, rel=1e-9)
 
 

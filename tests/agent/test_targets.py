@@ -64,6 +64,25 @@ def test_a_copy_is_a_copy():
         assert ours.data_ptr() != theirs.data_ptr()
 
 
+class Buffered(torch.nn.Linear):
+    """A layer with a buffer that belongs to its state, as of spectral normalisation, and noise that does not."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__(1, 1)
+        self.register_buffer("u", torch.full((2,), number))
+        self.register_buffer("noise", torch.full((2,), number), persistent=False)
+
+
+@pytest.mark.parametrize("rule", [PeriodicByUpdates(1), Polyak(0.25)])
+def test_buffers_of_the_state_are_copied_and_noise_is_left_alone(rule):
+    online, target = torch.nn.Sequential(Buffered(1.0)), torch.nn.Sequential(Buffered(5.0))
+    rule.after_update(online, target, 1)
+    assert target.get_buffer("0.u").tolist() == [1.0, 1.0]
+    assert target.get_buffer("0.noise").tolist() == [5.0, 5.0]
+    online.get_buffer("0.u").zero_()
+    assert target.get_buffer("0.u").tolist() == [1.0, 1.0]  # a copy, not the same memory
+
+
 class TestByUpdates:
     def test_a_copy_after_every_third_update(self):
         rule = make(TARGETS, PeriodicOptions(every_updates=3))

@@ -8,16 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dqn_cli.agent.augmentation import Augmentations
+from dqn_cli.agent.bootstrap import bellman
+from dqn_cli.agent.gradient_step import GradientStep
 from dqn_cli.agent.learner import Learner
 from dqn_cli.agent.objective import TemporalDifference
 from dqn_cli.agent.targets import copy_parameters
-from dqn_cli.build import BOOTSTRAPS, OPTIMIZERS, TARGETS
+from dqn_cli.build import BOOTSTRAPS, HEADS, OPTIMIZERS, TARGETS
 from dqn_cli.core.kinds import make
 from dqn_cli.core.options import Options
 from dqn_cli.core.rng import torch_stream
 from dqn_cli.core.types import Batch
-from dqn_cli.networks.heads import PlainStream, ScalarHead
+from dqn_cli.networks.heads import HeadInputs, PlainStream, ScalarHead
+from dqn_cli.networks.implicit_quantile import ImplicitQuantileOptions
 from dqn_cli.networks.layers import linear_factory
+from dqn_cli.networks.noisy import noisy_factory
 from dqn_cli.networks.outputs import ScalarOutput
 from dqn_cli.networks.qnetwork import QNetwork
 from dqn_cli.networks.torsos import Mlp
@@ -33,9 +38,22 @@ class TableNetwork(nn.Module):
     def __init__(self, rows: list[list[float]]) -> None:
         super().__init__()
         self.rows = nn.Parameter(torch.tensor(rows))
+        self.generator = torch.Generator()
+
+    def resample(self) -> None:
+        """A table has no noise."""
 
     def forward(self, observation: Tensor) -> ScalarOutput:
         return ScalarOutput(self.rows[observation[:, 0].to(torch.int64)])
+
+
+def noisy_implicit_quantile_network(seed: int = 0, noise: str = "noise") -> QNetwork:
+    """A network with all the randomness that there is: noisy layers, and quantiles at random fractions."""
+    weights, own = torch_stream(seed, "network"), torch_stream(seed, noise)
+    plain = linear_factory(weights)
+    torso = Mlp((1, WIDTH), (8,), plain)
+    inputs = HeadInputs(torso.features, ACTIONS, noisy_factory(0.5, weights), plain, own)
+    return QNetwork(torso, make(HEADS, ImplicitQuantileOptions(quantiles=4, cosines=4), inputs), 1.0, own)
 
 
 def table(rows: list[list[float]]) -> Any:
@@ -47,7 +65,7 @@ def mlp_network(seed: int = 0) -> QNetwork:
     """A network of one hidden layer for observations ``[B, 1, WIDTH]``."""
     linear = linear_factory(torch_stream(seed, "network"))
     torso = Mlp((1, WIDTH), (8,), linear)
-    return QNetwork(torso, ScalarHead(PlainStream(torso.features, ACTIONS, 1, (), linear)), 1.0)
+    return QNetwork(torso, ScalarHead(PlainStream(torso.features, ACTIONS, 1, (), linear)), 1.0, torch.Generator())
 
 
 def batch(
@@ -87,15 +105,24 @@ def learner(
 ) -> Learner:
     """A learner whose target network begins as a copy of its online network."""
     online = mlp_network(seed) if online is None else online
-    slow: Any = mlp_network(seed) if isinstance(online, QNetwork) else TableNetwork(online.rows.tolist())
+    slow: Any = kwargs.pop("slow", None)
+    if slow is None:
+        slow = mlp_network(seed) if isinstance(online, QNetwork) else TableNetwork(online.rows.tolist())
     copy_parameters(online, slow)
+    parameters = list(online.parameters())
+    step = GradientStep(
+        parameters,
+        make(OPTIMIZERS, optimizer, parameters),
+        kwargs.pop("max_grad_norm", None),
+        kwargs.pop("rate_factor", None),
+    )
     return Learner(
         online,
         slow,
-        make(OPTIMIZERS, optimizer, list(online.parameters())),
-        make(BOOTSTRAPS, bootstrap),
+        make(BOOTSTRAPS, bootstrap, bellman),
         kwargs.pop("objective", TemporalDifference(huber)),
+        step,
         make(TARGETS, target),
-        kwargs.pop("max_grad_norm", None),
+        kwargs.pop("augmentations", Augmentations([], torch.Generator())),
         **kwargs,
     )

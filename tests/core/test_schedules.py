@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dqn_cli.core.schedules import LinearSchedule
+from dqn_cli.core.schedules import CosineSchedule, LinearSchedule
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,14 @@ def test_stays_between_its_ends_and_never_turns(start, end, begin, over, step):
     now, later = schedule(step), schedule(step + 1)
     assert low - 1e-12 <= now <= high + 1e-12
     assert (later - now) * (end - start) >= -1e-12
+
+
+class TestCosine:
+    @pytest.mark.parametrize(("step", "value"), [(0, 1.0), (25, 0.8681981), (50, 0.55), (100, 0.1), (10**6, 0.1)])
+    def test_known_steps(self, step, value):
+        assert CosineSchedule(1.0, 0.1, 100)(step) == pytest.approx(value, abs=1e-6)
+
+    def test_it_is_flat_at_both_ends(self):
+        schedule = CosineSchedule(1.0, 0.0, 1_000)
+        assert schedule(0) - schedule(1) < 1e-5
+        assert schedule(999) - schedule(1_000) < 1e-5

@@ -5,7 +5,10 @@ Importing this module registers them: a config names them as ``tests.envs.hostil
 
 from __future__ import annotations
 
+import os
+import sys
 import time
+from copy import deepcopy
 from typing import Any
 
 import gymnasium
@@ -167,6 +170,112 @@ class RaisesInReset(gymnasium.Env[np.ndarray, np.int64]):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         raise ValueError("boom")
+
+
+class TwoWordsError(Exception):
+    """Needs two arguments."""
+
+    def __init__(self, one: str, two: str) -> None:
+        super().__init__(one, two)
+
+
+def fail(fault: str) -> None:
+    """Fails in the way that ``fault`` names, if it names one."""
+    match fault:
+        case "raise":
+            raise ValueError("boom")
+        case "exit":
+            sys.exit(0)
+        case "die":
+            os._exit(7)
+        case "hang":
+            time.sleep(3_600)
+        case "local class":  # which no pipe takes
+
+            class LocalError(Exception):
+                pass
+
+            raise LocalError("boom")
+        case "two words":
+            raise TwoWordsError("one", "two")
+        case "many words":
+            raise ValueError("100% \x1b[31mred\x1b[0m\nand " + "more " * 100)
+
+
+FAULTY_SPACES: dict[str, spaces.Space[Any]] = {
+    "floats": spaces.Box(-1, 1, (2,), np.float32),
+    "doubles": spaces.Box(-np.inf, np.inf, (2,), np.float64),
+    "bytes": spaces.Box(0, 255, (2,), np.uint8),
+    "codes": spaces.Discrete(3, start=1),
+}
+
+
+class Faulty(gymnasium.Env[Any, np.int64]):
+    """Episodes of 3 steps, reward 1; something is wrong where ``when`` says so.
+
+    Args:
+        fault: What `fail` knows.
+        when: ``reset 0`` or ``step 0`` and so on, of its life; ``made 0`` and so on, of this process; or ``close``.
+        space: A key of ``FAULTY_SPACES``.
+        value: Takes the place of the observation there.
+        reward: Takes the place of the reward there.
+        info: What ``info`` holds: ``plain``, ``varying`` or ``none``.
+    """
+
+    def __init__(
+        self,
+        fault: str = "none",
+        when: str = "never",
+        space: str = "floats",
+        value: Any = None,
+        reward: Any = 1.0,
+        info: str = "plain",
+    ) -> None:
+        self.observation_space, self.action_space = deepcopy(FAULTY_SPACES[space]), spaces.Discrete(2)
+        self._fault, self._when, self._value, self._reward, self._info = fault, when, value, reward, info
+        self._steps, self._resets, self._time = -1, -1, 0
+        if when == f"made {len(MADE)}":
+            fail(fault)
+        MADE.append(self)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        super().reset(seed=seed)
+        if seed is not None:
+            self.observation_space.seed(seed)
+        self._resets, self._time = self._resets + 1, 0
+        return self._observation(f"reset {self._resets}"), self._infos()
+
+    def step(self, action):
+        self._steps, self._time = self._steps + 1, self._time + 1
+        now = f"step {self._steps}"
+        reward = self._reward if now == self._when else 1.0
+        return self._observation(now), reward, self._time == 3, False, self._infos()
+
+    def close(self) -> None:
+        CLOSED.append(self)
+        if self._when == "close":
+            fail(self._fault)
+
+    def _observation(self, now: str) -> Any:
+        if now == self._when:
+            fail(self._fault)
+            if self._value is not None:
+                return self._value
+        return self.observation_space.sample()
+
+    def _infos(self) -> Any:
+        match self._info:
+            case "varying":
+                return {"list": np.zeros(1 + self._time), "mixed": None if self._time % 2 else "text"}
+            case "none":
+                return None
+            case _:
+                return {}
+
+
+MADE: list[Faulty] = []
+CLOSED: list[Faulty] = []
+"""All that this process has made and closed."""
 
 
 class Sleeps(gymnasium.Env[np.ndarray, np.int64]):
@@ -331,6 +440,7 @@ _register("RaisesInStep", "RaisesInStep")
 _register("FailsLater", "FailsLater")
 _register("RaisesInReset", "RaisesInReset")
 _register("Sleeps", "Sleeps")
+_register("Faulty", "Faulty", disable_env_checker=True)
 _register("OffsetActions", "OffsetActions")
 for _name in FAULTS:
     _register(_name.title().replace(" ", ""), "Drifting", kwargs={"fault": _name})

@@ -14,12 +14,15 @@ import pytest
 from pydantic import ValidationError
 
 from dqn_cli.core.errors import BrokenEnvironmentError, RunError, UsageError
+from dqn_cli.core.rng import derive_seed
+from dqn_cli.envs.contract import StepResult
+from dqn_cli.envs.guard import GuardedFactory
 from dqn_cli.envs.gymnasium import GymnasiumBackend, GymnasiumOptions
 from dqn_cli.envs.gymnasium_make import environment_factory
 from dqn_cli.envs.lineage import TrainingSeeds
 from dqn_cli.envs.steppers import AsyncStepper
 from dqn_cli.envs.vector import EpisodicVector
-from tests.envs.hostile import OBSERVATION_SPACES, env_id
+from tests.envs.hostile import CLOSED, MADE, OBSERVATION_SPACES, Faulty, env_id
 
 ALL = np.ones(3, dtype=np.bool_)
 
@@ -276,23 +279,121 @@ def test_sync_and_async_give_the_same_trajectories():
     assert trajectories[0] == trajectories[1]
 
 
-def test_exception_in_a_step_names_the_environment():
-    backend = GymnasiumBackend(env_id("RaisesInStep"), 2, {"after": 1})
-    backend.reset(ALL[:2], [1, 2])
-    backend.send(np.zeros(2, np.int64))
-    with pytest.raises(RunError, match=r"environment 0 \('.*RaisesInStep-v0'\) failed in step.*ValueError: boom"):
-        backend.recv()
+FAILURES: list[tuple[str, dict[str, Any], str]] = [
+    ("step 4", {"fault": "raise"}, "ValueError: boom"),
+    ("step 4", {"fault": "local class"}, "LocalError: boom"),  # which no pipe takes
+    ("step 4", {"fault": "exit"}, "SystemExit: 0"),
+    ("step 4", {"value": [0.5]}, "the observation has shape (1,), its space (2,)"),
+    ("step 4", {"space": "codes", "value": 4}, "the observation 4 is not in Discrete(3, start=1)"),
+    ("step 4", {"space": "doubles", "value": [1e300, 0.0]}, "the observation holds values that are no finite numbers"),
+    ("step 4", {"value": [np.nan, 0.0]}, "the observation holds values that are no finite numbers in float32"),
+    ("step 4", {"value": [0.0, -np.inf]}, "the observation holds values that are no finite numbers in float32"),
+    ("step 4", {"reward": "1.5"}, "the reward is '1.5', no real number"),
+    ("reset 0", {"fault": "raise"}, "ValueError: boom"),
+    ("reset 0", {"value": [np.nan, 0.0]}, "the observation holds values that are no finite numbers in float32"),
+    ("reset 2", {"fault": "many words"}, "ValueError: 100% \\x1b[31mred\\x1b[0m and more"),
+    ("reset 2", {"fault": "two words"}, "TwoWordsError: ('one', 'two')"),
+    ("reset 2", {"fault": "exit"}, "SystemExit: 0"),
+    ("reset 2", {"value": [np.nan, 0.0]}, "the observation holds values that are no finite numbers in float32"),
+    ("reset 2", {"value": [0.5]}, "the observation has shape (1,), its space (2,)"),
+    ("reset 2", {"space": "bytes", "value": [300, 0]}, "the observation [300, 0] does not fit the uint8 of its space"),
+]
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+@pytest.mark.parametrize(("when", "kwargs", "words"), FAILURES)
+def test_a_failure_says_what_failed_where(vectorization, when, kwargs, words, capfd):
+    """The same in both, with no other word on the terminal."""
+    backend = GymnasiumBackend(env_id("Faulty"), 2, {"when": when, **kwargs}, vectorization=vectorization)
+    environments = EpisodicVector(backend, TrainingSeeds(0, 0), None, False)
+    try:
+        with pytest.raises(BrokenEnvironmentError) as error:
+            played(environments, 20)
+    finally:
+        backend.close()
+    assert capfd.readouterr() == ("", "")
+    message, index, episode = str(error.value), error.value.env_index, error.value.episode
+    assert index is not None
+    kind, number = when.split()
+    seed = derive_seed(0, "environment", index, 1 if kind == "step" else int(number))
+    place = "step" if kind == "step" else f"reset with seed {seed}"
+    assert message.startswith(f"environment {index} ('{env_id('Faulty')}') failed in {place}: {words}")
+    assert "\n" not in message
+    assert error.value.whole is (when != "reset 0")
+    assert episode is not None
+    assert (episode["env"], episode["seed"]) == (index, seed)
+    if kind == "step":
+        assert message.endswith(f" (episode 1, step 1, action 0, lineage seed {seed})")
+        assert episode["actions"] == [0, 0]
+    else:
+        assert f" (before episode {number}" in message
+        assert episode["actions"] == []
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+@pytest.mark.parametrize("info", ["varying", "none"])
+def test_infos_are_nobody_s_affair(vectorization, info):
+    backend = GymnasiumBackend(env_id("Faulty"), 2, {"info": info}, vectorization=vectorization)
+    result = played(EpisodicVector(backend, TrainingSeeds(0, 0), None, False), 7)
+    assert result.reward.tolist() == [1.0] * 2
     backend.close()
 
 
-def test_exception_in_a_worker_is_reported_and_the_workers_end():
-    backend = GymnasiumBackend(env_id("RaisesInStep"), 2, {"after": 1}, vectorization="async")
-    backend.reset(ALL[:2], [1, 2])
-    backend.send(np.zeros(2, np.int64))
-    with pytest.raises(RunError, match=r"environment 0 \('.*RaisesInStep-v0'\) failed in a worker process: .* boom"):
-        backend.recv()
+@pytest.mark.parametrize(
+    ("fault", "how"),
+    [
+        ("die", "the worker process of {} died in reset with seed {} with exit code 7"),
+        ("hang", "{} did not answer for 1 s in reset with seed {}: it was ended"),
+    ],
+)
+def test_a_worker_that_dies_or_hangs_in_a_later_reset(fault, how):
+    backend = GymnasiumBackend(env_id("Faulty"), 2, {"fault": fault, "when": "reset 1"}, vectorization="async")
+    backend._stepper._patience = 1.0  # type: ignore[attr-defined]
+    environments = EpisodicVector(backend, TrainingSeeds(0, 0), None, False)
+    with pytest.raises(BrokenEnvironmentError) as error:
+        played(environments, 5)
+    backend.close()
+    index = error.value.env_index
+    assert index is not None
+    seed = derive_seed(0, "environment", index, 1)
+    assert str(error.value).startswith(how.format(f"environment {index} ('{env_id('Faulty')}')", seed))
+    assert " (before episode 1, after episode 0, step 2, action 0, lineage seed " in str(error.value)
+    assert error.value.whole
+    environments.state_dict()
+
+
+def test_an_environment_that_cannot_be_made_in_its_worker():
+    Faulty()  # whatever number this process has arrived at, the workers begin with 0
+    backend = GymnasiumBackend(env_id("Faulty"), 2, {"fault": "raise", "when": "made 0"}, vectorization="async")
+    with pytest.raises(
+        BrokenEnvironmentError, match=r"failed in reset with seed 5: .*cannot be made .*ValueError: boom"
+    ):
+        backend.reset(np.ones(2, np.bool_), [5, 5])
+    backend.close()
+
+
+def test_a_worker_that_dies_while_it_makes_its_environment():
+    Faulty()
+    with pytest.raises(
+        RunError, match=r"the worker process of environment 0 .* died while it was made with exit code 7"
+    ):
+        GymnasiumBackend(env_id("Faulty"), 1, {"fault": "die", "when": "made 0"}, vectorization="async")
+    assert multiprocessing.active_children() == []
+
+
+def test_what_was_made_is_closed_where_another_one_cannot_be_made():
+    closed = len(CLOSED)
+    with pytest.raises(UsageError, match="cannot be made"):
+        GymnasiumBackend(env_id("Faulty"), 3, {"fault": "exit", "when": f"made {len(MADE) + 2}"})
+    assert len(CLOSED) == closed + 2
+
+
+def test_one_that_cannot_be_closed_does_not_keep_the_others_open():
+    backend = GymnasiumBackend(env_id("Faulty"), 3, {"fault": "raise", "when": "close"})
+    closed = len(CLOSED)
     backend.close()
     backend.close()
+    assert len(CLOSED) == closed + 3
 
 
 def test_death_of_a_worker_is_reported_and_does_not_hang():
@@ -364,60 +465,30 @@ def test_nothing_but_wrappers_is_called(name):
 
 
 def test_a_worker_that_hangs_is_named_and_ended():
-    factory = environment_factory(env_id("Sleeps"), {}, ())
-    stepper = AsyncStepper(factory, 2, "Sleeps", patience=0.5)
+    make = environment_factory(env_id("Sleeps"), {}, ())
+    stepper = AsyncStepper([GuardedFactory(make, index, "Sleeps") for index in range(2)], "Sleeps", patience=0.5)
     try:
         stepper.reset(np.ones(2, np.bool_), [0, 1])
         stepper.send(np.array([0, 1]))
         with pytest.raises(
-            BrokenEnvironmentError, match=r"environment 1 \('Sleeps'\) did not answer for 0.5 s"
+            BrokenEnvironmentError, match=r"environment 1 \('Sleeps'\) did not answer for 0.5 s in step: it was ended"
         ) as error:
             stepper.recv()
-        assert (error.value.env_index, error.value.in_step) == (1, True)
+        assert error.value.env_index == 1
     finally:
         stepper.close()
     assert not any(process.is_alive() for process in stepper._vector.processes)
-
-
-@pytest.mark.parametrize("vectorization", ["sync", "async"])
-def test_a_failure_shows_no_traceback(vectorization, capfd):
-    backend = GymnasiumBackend(env_id("RaisesInStep"), 2, vectorization=vectorization)
-    backend.reset(np.ones(2, np.bool_), [0, 1])
-    with pytest.raises(BrokenEnvironmentError, match="ValueError: boom") as error:
-        steps(backend, 5)
-    backend.close()
-    assert error.value.env_index == 0
-    assert "Traceback" not in capfd.readouterr().err
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_an_observation_that_is_no_number(value):
-    backend = GymnasiumBackend(env_id("LastStepReward"), 3)
-    backend.reset(np.ones(3, np.bool_), [0, 1, 2])
-    step = backend._stepper.recv
-
-    def poisoned() -> Any:
-        raw = step()
-        raw.observation[2] = value
-        return raw
-
-    backend._stepper.recv = poisoned  # type: ignore[method-assign]
-    backend.send(np.zeros(3, np.int64))
-    with pytest.raises(BrokenEnvironmentError, match=r"environment 2 .*no finite numbers") as error:
-        backend.recv()
-    backend.close()
-    assert (error.value.env_index, error.value.in_step) == (2, True)
-
-
-def test_an_observation_of_another_shape_is_not_stretched():
-    backend = GymnasiumBackend(env_id("WrongShape"), 1)
-    backend.reset(np.ones(1, np.bool_), [0])
-    with pytest.raises(BrokenEnvironmentError, match=r"the observation has shape \(1,\), its space \(3,\)"):
-        steps(backend, 7)
-    backend.close()
 
 
 def steps(backend: GymnasiumBackend, count: int) -> None:
     for _ in range(count):
         backend.send(np.zeros(backend.spec.num_envs, np.int64))
         backend.recv()
+
+
+def played(environments: EpisodicVector, count: int) -> StepResult:
+    environments.reset()
+    for _ in range(count):
+        environments.send(np.zeros(environments.spec.num_envs, np.int64))
+        result = environments.recv()
+    return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dqn_cli.core.errors import UsageError
+from dqn_cli.core.errors import BrokenEnvironmentError, UsageError
 from dqn_cli.core.types import Array, ObservationSpec
 from dqn_cli.envs.contract import BackendReset, BackendStep, Environments, EnvironmentSpec, StepResult
 from dqn_cli.envs.gymnasium import GymnasiumBackend
@@ -322,6 +323,150 @@ def test_the_cap_counts_frames_and_those_of_the_reset(reset_frames, length):
     for _ in range(2):
         ended = [end for _ in range(length) for end in step(envs).episodes]
         assert [(end.length, end.frames) for end in ended] == [(length, reset_frames + 4 * length)]
+
+
+def played(envs: EpisodicVector, steps: int) -> EpisodicVector:
+    envs.reset()
+    for _ in range(steps):
+        step(envs)
+    return envs
+
+
+class FailingReset(Scripted):
+    """Fails in reset number ``fails``, of the environment ``env_index``."""
+
+    def __init__(self, fails: int, env_index: int | None, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._fails, self._env_index = fails, env_index
+        self.seeds: list[list[int | None]] = []
+
+    def reset(self, mask, seeds):
+        self.seeds.append(list(seeds))
+        if self.resets == self._fails:
+            raise BrokenEnvironmentError("boom", self._env_index)
+        return super().reset(mask, seeds)  # type: ignore[no-untyped-call]
+
+
+class TestFailures:
+    LIVES = (3, 3, 2, 2, 2, 1, 1, 1, 1, 1)
+
+    def failing(self, fails: int, env_index: int | None = 1, every: int = 0) -> tuple[FailingReset, EpisodicVector]:
+        ends = ((3, 0), (3, 1), (6, 0), (6, 1))
+        backend = FailingReset(fails, env_index, self.LIVES, ends, reset_frames=3, num_envs=2)
+        return backend, EpisodicVector(backend, TrainingSeeds(0, every), 1000, True)
+
+    @pytest.mark.parametrize("every", [0, 100])
+    def test_a_reset_that_fails_leaves_the_state_before_the_step(self, every):
+        backend, envs = self.failing(2, every=every)
+        before = played(envs, 5).state_dict()
+        with pytest.raises(BrokenEnvironmentError) as error:
+            step(envs)
+        assert error.value.whole
+        assert str(envs.state_dict()) == str(before)
+        # And the twin whose reset goes well arrives where no failure ever was.
+        healthy = played(self.failing(99, every=every)[1], 5)
+        backend.time, backend._fails = 5, 99
+        assert str(step(envs)) == str(step(healthy))
+        assert str(envs.state_dict()) == str(healthy.state_dict())
+
+    def test_where_a_seeded_reset_failed_and_what_plays_it_again(self):
+        backend, envs = self.failing(2)
+        envs.reset()
+        for action in (0, 0, 0, 0, 0):
+            step(envs, action)
+        with pytest.raises(BrokenEnvironmentError) as error:
+            step(envs, 1)
+        seed = backend.seeds[1][1]
+        place = f"before episode 2, after episode 1, step 2, action 1, lineage seed {seed}"
+        assert str(error.value) == f"boom ({place})"
+        # Its seed is where a lineage begins: nothing before it matters.
+        found: dict[str, Any] = {
+            "env": 1,
+            "episode": 2,
+            "seed": backend.seeds[2][1],
+            "episode_offset": 0,
+            "actions": [],
+        }
+        assert error.value.episode == found
+        assert found["seed"] not in (seed, None)
+
+    def test_an_unseeded_reset_needs_all_that_was_played(self):
+        backend, envs = self.failing(2, every=100)
+        envs.reset()
+        for action in (0, 0, 1, 0, 0):
+            step(envs, action)
+        with pytest.raises(
+            BrokenEnvironmentError, match="before episode 2, after episode 1, step 2, action 1"
+        ) as error:
+            step(envs, 1)
+        seed = backend.seeds[0][1]
+        assert backend.seeds[2] == [None, None]
+        assert error.value.episode == {
+            "env": 1,
+            "episode": 2,
+            "seed": seed,
+            "episode_offset": 6,
+            "actions": [0, 0, 1, 0, 0, 1],
+        }
+
+    def test_before_the_first_episode_there_is_nothing_to_save(self):
+        backend, envs = self.failing(0)
+        with pytest.raises(BrokenEnvironmentError, match=r"^boom \(before episode 0\)$") as error:
+            envs.reset()
+        assert not error.value.whole
+        seed = backend.seeds[0][1]
+        assert error.value.episode == {"env": 1, "episode": 0, "seed": seed, "episode_offset": 0, "actions": []}
+        with pytest.raises(RuntimeError, match="is whole only"):
+            envs.state_dict()
+
+    @pytest.mark.parametrize(("fails", "whole"), [(0, False), (1, True)])
+    def test_nobody_knows_which(self, fails, whole):
+        _, envs = self.failing(fails, None)
+        with pytest.raises(BrokenEnvironmentError, match=r"^boom$") as error:
+            played(envs, 3)
+        assert (error.value.whole, error.value.episode) == (whole, None)
+
+    @pytest.mark.parametrize("call", ["send", "recv"])
+    def test_a_step_that_fails_was_not_taken(self, call, monkeypatch):
+        backend, envs = self.failing(99)
+        envs.reset()
+        for action in (0, 1, 0, 1):
+            step(envs, action)
+        before = envs.state_dict()
+
+        def fail(*_: Any) -> None:
+            raise BrokenEnvironmentError("boom", 1)
+
+        monkeypatch.setattr(backend, call, fail)
+        with pytest.raises(BrokenEnvironmentError) as error:
+            step(envs, 1)
+        seed = backend.seeds[1][1]
+        assert str(error.value) == f"boom (episode 1, step 1, action 1, lineage seed {seed})"
+        assert error.value.episode == {"env": 1, "episode": 1, "seed": seed, "episode_offset": 0, "actions": [1, 1]}
+        assert error.value.whole
+        assert str(envs.state_dict()) == str(before)
+
+    @pytest.mark.parametrize(
+        ("reward", "words"),
+        [(np.nan, "nan"), (-np.inf, "-inf"), (1e39, "1e+39, more than float32 holds"), (-1e39, "-1e+39, more than")],
+    )
+    def test_a_reward_that_replay_cannot_hold(self, reward, words, monkeypatch):
+        backend, envs = self.failing(99)
+        envs.reset()
+        recv: Any = backend.recv
+        monkeypatch.setattr(backend, "recv", lambda: replace(recv(), reward=np.array([1.0, reward])))
+        with pytest.raises(BrokenEnvironmentError) as error:
+            step(envs)
+        assert str(error.value).startswith(f"environment 1 gave the reward {words}")
+        assert (error.value.env_index, error.value.whole) == (1, True)
+
+    def test_the_largest_reward(self, monkeypatch):
+        backend, envs = self.failing(99)
+        envs.reset()
+        recv: Any = backend.recv
+        most = float(np.finfo(np.float32).max)
+        monkeypatch.setattr(backend, "recv", lambda: replace(recv(), reward=np.array([most, -most])))
+        assert step(envs).reward.tolist() == [most, -most]
 
 
 class TestState:

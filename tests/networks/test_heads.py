@@ -10,12 +10,16 @@ import torch
 from dqn_cli.build import HEADS
 from dqn_cli.core.kinds import make
 from dqn_cli.core.rng import torch_stream
-from dqn_cli.networks.heads import DuelingStreams, PlainStream, ScalarOptions
+from dqn_cli.networks.heads import DuelingStreams, HeadInputs, PlainStream, ScalarOptions
 from dqn_cli.networks.layers import LinearFactory, linear_factory
 
 
 def factory() -> LinearFactory:
     return linear_factory(torch_stream(0, "network"))
+
+
+def inputs(width=5, actions=2) -> HeadInputs:
+    return HeadInputs(width, actions, factory(), factory(), torch_stream(0, "noise"))
 
 
 def features(batch=3, width=5) -> torch.Tensor:
@@ -65,13 +69,11 @@ class TestDueling:
 class TestScalarHead:
     @pytest.mark.parametrize("dueling", [False, True])
     def test_values_are_of_shape_batch_by_actions(self, dueling):
-        head = make(HEADS, ScalarOptions(dueling=dueling, hidden=(4,)), 5, 2, factory())
+        head = make(HEADS, ScalarOptions(dueling=dueling, hidden=(4,)), inputs())
         assert head(features()).values().shape == (3, 2)
         assert head(features(batch=1)).values().shape == (1, 2)
 
     def test_dueling_is_chosen_by_its_option(self):
-        kinds = {
-            option: make(HEADS, ScalarOptions(dueling=option), 5, 2, factory()).streams for option in (False, True)
-        }
+        kinds = {option: make(HEADS, ScalarOptions(dueling=option), inputs()).streams for option in (False, True)}
         assert type(kinds[False]) is PlainStream
         assert type(kinds[True]) is DuelingStreams

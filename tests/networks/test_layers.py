@@ -20,6 +20,7 @@ def linear(inputs, outputs, seed=0) -> Any:
 LAYERS = [
     (lambda seed: linear(400, 100, seed), 400),
     (lambda seed: convolution((3, 200), 4, 2, torch_stream(seed, "network")), 3 * 4 * 4),
+    (lambda seed: convolution((3, 200), 4, 2, torch_stream(seed, "network"), padding=2), 3 * 4 * 4),
 ]
 
 
@@ -50,9 +51,13 @@ def test_layers_of_one_factory_differ():
     assert not torch.equal(factory(4, 4).weight, factory(4, 4).weight)
 
 
-def test_a_convolution_has_no_padding():
-    layer = convolution((2, 5), 3, 2, torch_stream(0, "network"))
-    assert layer(torch.zeros(1, 2, 9, 7)).shape == (1, 5, 4, 3)
+def test_a_convolution_has_the_padding_that_it_is_given():
+    plain, padded = (convolution((2, 5), 3, 2, torch_stream(0, "network"), *padding) for padding in ((), (1,)))
+    images = torch.randn(1, 2, 9, 7, generator=torch_stream(0, "images"))
+    assert plain(images).shape == (1, 5, 4, 3)
+    assert padded(images).shape == (1, 5, 5, 4)
+    assert torch.equal(plain.weight, padded.weight)
+    torch.testing.assert_close(padded(images), plain(nn.functional.pad(images, (1, 1, 1, 1))))
 
 
 def test_rectified_stack():
@@ -64,3 +69,14 @@ def test_rectified_stack():
     features = torch.randn(2, 6, generator=torch_stream(0, "features"))
     assert width == 6
     assert torch.equal(empty(features), features)
+
+
+def test_a_norm_stands_between_each_layer_and_its_relu():
+    plain, normed = (
+        rectified_stack(6, [5, 4], linear_factory(torch_stream(0, "network")), norm)[0] for norm in (None, nn.LayerNorm)
+    )
+    kinds = [nn.Linear, nn.LayerNorm, nn.ReLU]
+    assert [type(layer) for layer in normed] == [*kinds, *kinds]
+    assert [layer.normalized_shape for layer in normed if isinstance(layer, nn.LayerNorm)] == [(5,), (4,)]
+    linears = [[layer.weight for layer in stack if isinstance(layer, nn.Linear)] for stack in (plain, normed)]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*linears, strict=True))  # a norm draws nothing

@@ -11,7 +11,7 @@ from torch import nn
 from dqn_cli.build import HEADS, TORSOS
 from dqn_cli.core.kinds import make
 from dqn_cli.core.rng import torch_stream
-from dqn_cli.networks.heads import ScalarOptions
+from dqn_cli.networks.heads import HeadInputs, ScalarOptions
 from dqn_cli.networks.layers import linear_factory
 from dqn_cli.networks.qnetwork import QNetwork
 from dqn_cli.networks.torsos import CnnOptions, MlpOptions
@@ -23,8 +23,9 @@ def qnetwork(torso_options, shape, actions=3, scale=1.0 / 255.0, **kwargs: Any) 
     generator = torch_stream(0, "network")
     linear = linear_factory(generator)
     torso = make(TORSOS, torso_options, shape, linear, generator)
-    head = make(HEADS, ScalarOptions(), torso.features, actions, linear)
-    return QNetwork(torso, head, scale, **kwargs)
+    own = torch.Generator()
+    head = make(HEADS, ScalarOptions(), HeadInputs(torso.features, actions, linear, linear, own))
+    return QNetwork(torso, head, scale, own, **kwargs)
 
 
 def pixels(*shape: int) -> torch.Tensor:

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from dqn_cli.core.schedules import LinearSchedule
 from dqn_cli.core.types import Array, BoolArray, FloatArray, IntArray
 from dqn_cli.experiments.audit.recorder import RecordedItem, Recorder
 from dqn_cli.replay.buffer import Replay
 from dqn_cli.replay.frames import DenseHostFrames
 from dqn_cli.replay.items import ItemTable
-from dqn_cli.replay.samplers import UniformSampler
+from dqn_cli.replay.prioritized import PrioritizedSampler
+from dqn_cli.replay.samplers import Sampler, UniformSampler
 from dqn_cli.replay.writer import NStepWriter
 
 ENDLESS = 1_000_000
@@ -82,6 +84,16 @@ class ScriptedStream:
 
 Content = tuple[bytes, bytes, int, float, float]
 
+SAMPLERS = ("uniform", "prioritized")
+
+
+def make_sampler(kind: str, capacity: int) -> Sampler:
+    """Returns a sampler of ``SAMPLERS`` for a table of ``capacity`` items."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    if kind == "uniform":
+        return UniformSampler(rng)
+    return PrioritizedSampler(capacity, 0.6, LinearSchedule(0.4, 1.0, 0, 50), 1e-3, rng)
+
 
 def make_replay(
     num_envs: int,
@@ -91,13 +103,14 @@ def make_replay(
     ring: int,
     gamma: float = 0.5,
     reward_clip: float | None = None,
+    sampler: str = "uniform",
 ) -> Replay:
     """Returns a replay of scripted frames; gamma 0.5 makes every return and discount exact."""
     return Replay(
         DenseHostFrames(ring, (3,), np.dtype(np.int32)),
         ItemTable(capacity, stack),
         NStepWriter(num_envs, stack, n_step, gamma, reward_clip),
-        UniformSampler(np.random.Generator(np.random.PCG64(0))),
+        make_sampler(sampler, capacity),
         torch.device("cpu"),
         n_step + stack - 1,
     )
@@ -131,6 +144,22 @@ def assert_holds_what_happened(replay: Replay, recorder: Recorder) -> None:
         living = Counter(found[max(start, tail) - tail : end - tail])
         assert living <= Counter(content(item) for item in emitted)
         end = start
+
+
+def assert_draws_what_lives(replay: Replay, step: int) -> None:
+    """Every living item has a chance and no other; then errors arrive, those of items that have left among them."""
+    living = np.arange(replay.items.tail, replay.items.head)
+    if not len(living):
+        return
+    chances = replay.probabilities(living)
+    assert (chances > 0.0).all()
+    assert abs(chances.sum() - 1.0) < 1e-9
+    keys, weights = replay.draw(16, step)
+    assert np.isin(keys, living).all()
+    assert (weights > 0.0).all()
+    assert weights.max() == 1.0
+    keys = np.append(keys, living[0] - np.arange(1, 4))
+    replay.reprioritize(keys, torch.from_numpy(keys * 7919 % 13 / 4))
 
 
 def scripts(num_envs: int) -> st.SearchStrategy[list[list[Episode]]]:

@@ -12,8 +12,10 @@ from dqn_cli.experiments.audit.recorder import Recorder
 from dqn_cli.replay.buffer import Replay, ring_frames
 from tests.replay.streams import (
     ENDLESS,
+    SAMPLERS,
     Episode,
     ScriptedStream,
+    assert_draws_what_lives,
     assert_holds_what_happened,
     contents,
     make_replay,
@@ -41,16 +43,16 @@ def expected_tail(recorder: Recorder, history: int, ring: int, capacity: int) ->
 
 
 @settings(max_examples=40)
-@given(case=cases())
-def test_living_items_decode_to_what_happened_and_live_as_long_as_their_frames(case):
+@given(case=cases(), sampler=st.sampled_from(SAMPLERS))
+def test_living_items_decode_to_what_happened_and_live_as_long_as_their_frames(case, sampler):
     script, stack, n_step, capacity, ring = case
-    replay = make_replay(len(script), stack, n_step, capacity, ring)
+    replay = make_replay(len(script), stack, n_step, capacity, ring, sampler=sampler)
     stream, recorder = ScriptedStream(script, stack), Recorder(n_step, 0.5)
     observation = stream.reset()
     recorder.begin(observation)
     replay.begin(observation)
     tail = 0
-    for _ in range(min(90, 20 + 5 * ring // len(script))):
+    for count in range(min(90, 20 + 5 * ring // len(script))):
         step = stream.step()
         recorder.append(step.actions, step)
         replay.append(*step)
@@ -59,6 +61,7 @@ def test_living_items_decode_to_what_happened_and_live_as_long_as_their_frames(c
         assert replay.items.tail == expected_tail(recorder, n_step + stack - 1, ring, capacity)
         assert replay.items.tail >= tail
         tail = replay.items.tail
+        assert_draws_what_lives(replay, count)
 
 
 @pytest.mark.parametrize(("num_envs", "n_step"), [(1, 1), (1, 10), (3, 3), (8, 1), (8, 3)])
@@ -124,19 +127,20 @@ def smallest_tables(draw):
 
 
 @settings(max_examples=30)
-@given(case=smallest_tables())
-def test_a_ring_of_the_planned_size_never_leaves_the_table_empty(case):
+@given(case=smallest_tables(), sampler=st.sampled_from(SAMPLERS))
+def test_a_ring_of_the_planned_size_never_leaves_the_table_empty(case, sampler):
     script, stack, n_step, frame_bytes = case
     num_envs = len(script)
     capacity = n_step * num_envs
     ring = ring_frames(capacity, num_envs, n_step + stack - 1, frame_bytes)
-    replay = make_replay(num_envs, stack, n_step, capacity, ring)
+    replay = make_replay(num_envs, stack, n_step, capacity, ring, sampler=sampler)
     stream = ScriptedStream(script, stack)
     replay.begin(stream.reset())
     for count in range(1, 80):
         replay.append(*stream.step())
         if count >= n_step:
             assert len(replay) > 0
+        assert_draws_what_lives(replay, count)
 
 
 def filled() -> Replay:
@@ -155,14 +159,14 @@ class TestSample:
         replay.begin(stream.reset())
         for _ in range(3):
             with pytest.raises(ValueError, match="no item yet"):
-                replay.sample(1)
+                replay.sample(1, 0)
             replay.append(*stream.step())
-        assert replay.sample(1).key.tolist() == [0]
+        assert replay.sample(1, 0).key.tolist() == [0]
 
     def test_a_batch_is_made_of_the_items_that_its_keys_name(self):
         replay = filled()
         living = contents(replay)
-        batch = replay.sample(64)
+        batch = replay.sample(64, 0)
         assert batch.observation.shape == batch.next_observation.shape == (64, 4, 3)
         for i, key in enumerate(batch.key.tolist()):
             both = batch.observation[i].numpy().tobytes(), batch.next_observation[i].numpy().tobytes()
@@ -171,7 +175,7 @@ class TestSample:
 
     def test_dtypes_and_weights(self):
         replay = filled()
-        batch = replay.sample(5)
+        batch = replay.sample(5, 0)
         assert batch.observation.dtype == batch.next_observation.dtype == torch.int32
         assert [batch.action.dtype, batch.reward.dtype, batch.discount.dtype] == [
             torch.int64,
@@ -185,7 +189,7 @@ class TestSample:
 
     def test_batches_are_not_touched_by_what_comes_later(self):
         replay = filled()
-        batch = replay.sample(20)
+        batch = replay.sample(20, 0)
         observation, action = batch.observation.clone(), batch.action.clone()
         stream = ScriptedStream([[Episode(3)]] * 2, 4)
         for _ in range(100):

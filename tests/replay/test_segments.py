@@ -25,7 +25,7 @@ from dqn_cli.replay.items import ItemTable
 from dqn_cli.replay.samplers import UniformSampler
 from dqn_cli.replay.segments import ReplaySegments
 from dqn_cli.replay.writer import NStepWriter
-from tests.replay.streams import Episode, ScriptedStream, Step, contents, make_replay, scripts
+from tests.replay.streams import SAMPLERS, Episode, ScriptedStream, Step, contents, make_replay, scripts
 
 
 def reopened(state: State) -> State:
@@ -53,10 +53,12 @@ def assert_twins(replay: Replay, twin: Replay) -> None:
     )
     assert contents(twin) == contents(replay)
     if len(replay):
-        expected, found = replay.sample(16), twin.sample(16)
+        expected, found = replay.sample(16, 7), twin.sample(16, 7)
         assert found.key.tolist() == expected.key.tolist()
         for name in ("observation", "next_observation", "action", "reward", "discount", "weight"):
             assert torch.equal(getattr(found, name), getattr(expected, name))
+        for one in (replay, twin):
+            one.reprioritize(expected.key, expected.reward.abs())
 
 
 @st.composite
@@ -64,7 +66,8 @@ def cases(draw):
     num_envs, stack, n_step = draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 4])), draw(st.integers(1, 5))
     ring = draw(st.integers(2 * num_envs, 60))
     gaps = draw(st.lists(st.integers(0, 30), min_size=1, max_size=4))
-    return draw(scripts(num_envs)), stack, n_step, draw(st.integers(1, 60)), ring, gaps
+    sampler = draw(st.sampled_from(SAMPLERS))
+    return draw(scripts(num_envs)), stack, n_step, draw(st.integers(1, 60)), ring, sampler, gaps
 
 
 @settings(max_examples=40)
@@ -77,10 +80,10 @@ def test_a_restored_replay_goes_on_as_the_saved_one(case, later, keep, size):
 
 
 def check_that_a_restored_replay_goes_on(case: Any, later: int, keep: int) -> None:
-    script, stack, n_step, capacity, ring, gaps = case
+    script, stack, n_step, capacity, ring, sampler, gaps = case
 
     def fresh() -> Replay:
-        return make_replay(len(script), stack, n_step, capacity, ring, gamma=0.9)
+        return make_replay(len(script), stack, n_step, capacity, ring, gamma=0.9, sampler=sampler)
 
     stream, replay = ScriptedStream(script, stack), fresh()
     replay.begin(stream.reset())
@@ -217,7 +220,9 @@ def test_frames_come_back_bit_for_bit(tmp_path, monkeypatch, dtype, size):
     restored(tmp_path, segments.save(replay), reopened(replay.state_dict()), twin)
     assert twin.frames.export(1, 23).tobytes() == frames.tobytes()
     assert twin.frames.export(1, 23).dtype == dtype
-    assert torch.equal(twin.sample(99).observation.view(torch.uint8), replay.sample(99).observation.view(torch.uint8))
+    assert torch.equal(
+        twin.sample(99, 0).observation.view(torch.uint8), replay.sample(99, 0).observation.view(torch.uint8)
+    )
 
 
 def test_a_checkpoint_needs_little_memory_beside_the_replay(tmp_path, monkeypatch):
@@ -269,7 +274,7 @@ class TestState:
         before = str(state)
         for _ in range(30):
             replay.append(*stream.step())
-            replay.sample(3)
+            replay.sample(3, 0)
         assert str(state) == before
 
     def test_a_state_without_its_frames_is_refused(self):

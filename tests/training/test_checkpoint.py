@@ -130,7 +130,7 @@ def test_the_state_is_whole(training, tmp_path):
             actions, ended = np.arange(4) % 2, np.arange(4) == step % 7
             restarted = observation + 1
             each.replay.append(actions, np.ones(4), ended, np.zeros(4, bool), observation, ended, restarted)
-            batch = each.replay.sample(16)
+            batch = each.replay.sample(16, step)
             each.learner.update(batch, step)
         assert_equal(state_of(twin)["replay"], state_of(training)["replay"])
     assert_equal(state_of(twin)["learner"], state_of(training)["learner"])

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from functools import wraps
+from typing import Any
 
 import gymnasium
 import pytest
 import torch
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from dqn_cli.compose import Training, learning_begins, make_environments, make_training
+from dqn_cli.core.errors import BrokenEnvironmentError
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.plan import make_plan
+from dqn_cli.replay.segments import ReplaySegments
 from dqn_cli.schema import RunOptions
 from dqn_cli.training.loop import CheckpointDue, EpisodeFinished, EvaluationDue, Event, Finished, ReportDue
 from dqn_cli.training.pacing import Pacing
@@ -237,7 +242,7 @@ class TestGoal:
         options = run_options(total_steps=2_000, stop={"return_mean": goal, "window": window}, env={"num_envs": 1})
         training = start(options)
         old = [0.0] * 50
-        training.loop.load_state_dict({"step": 0, "episodes": len(old), "returns": old})
+        training.loop.load_state_dict({"step": 0, "episodes": len(old), "returns": old, "pending": None})
         events = list(training.loop.run())
         returns, expected = list(old), math.inf
         for event in events:
@@ -252,7 +257,7 @@ class TestGoal:
         # Games with negative scores: a sum of few of them, divided by the window, would look good.
         stop = {"return_mean": -20.0, "window": 50}
         training = start(run_options(stop=stop, env={"num_envs": 1, **SHORT_EPISODES}))
-        training.loop.load_state_dict({"step": 0, "episodes": 1, "returns": [-1000.0]})
+        training.loop.load_state_dict({"step": 0, "episodes": 1, "returns": [-1000.0], "pending": None})
         assert list(training.loop.run())[-1] == Finished(200, "all steps done")
 
     def test_a_window_larger_than_what_is_kept_otherwise(self, start):
@@ -296,6 +301,78 @@ def test_state(start):
     state = training.loop.state_dict()
     restored = start(run_options(env=SHORT_EPISODES)).loop
     restored.load_state_dict(reloaded(state))
-    assert restored.state_dict() == state == {"step": 201, "episodes": 39, "returns": [5.0] * 39}
+    assert restored.state_dict() == state == {"step": 201, "episodes": 39, "returns": [5.0] * 39, "pending": None}
     training.loop.returns.append(1.0)
     assert len(state["returns"]) == 39
+
+
+def state_of(training: Training) -> dict[str, Any]:
+    return {
+        "learner": training.learner.state_dict(),
+        "explorer": training.actor.explorer.state_dict(),
+        "replay": training.replay.state_dict(),
+        "environments": training.environments.state_dict(),
+        "loop": training.loop.state_dict(),
+    }
+
+
+def take_over(training: Training, state: dict[str, Any]) -> None:
+    """Makes fresh objects, whose replay has its frames, what the saved ones were; lineages are played again."""
+    training.learner.load_state_dict(state["learner"])
+    training.actor.explorer.load_state_dict(state["explorer"])
+    training.replay.load_state_dict(state["replay"])
+    lineages = state["environments"]["lineages"]
+    backend: Any = training.environments._backend
+    for index, environment in enumerate(backend._stepper._environments):
+        environment.reset(seed=lineages["seeds"][index])
+        for action in lineages["actions"][index].tolist():
+            environment.step(action)
+    training.environments.load_state_dict(state["environments"])
+    training.loop.load_state_dict(state["loop"])
+
+
+def same(one: Any, other: Any) -> bool:
+    """Returns whether two states are the same bit for bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+@pytest.mark.parametrize("network", [{}, {"noisy": {"sigma": 0.5}}])
+@pytest.mark.parametrize("call", ["step", "reset"])
+def test_who_goes_on_after_a_failure_does_what_had_been_done_without(start, monkeypatch, tmp_path, call, network):
+    """Also the random numbers are the same: the actions of the step that failed were chosen already."""
+    options = run_options(network=network, exploration={"start": 0.5, "end": 0.1, "decay_steps": 500})
+    straight, broken, healthy = start(options), start(options), start(options)
+    expected = list(straight.loop.run())
+    method, calls = getattr(CartPoleEnv, call), [0]
+
+    @wraps(method)
+    def failing(self: Any, *arguments: Any, **named: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == {"step": 3 * 40 + 2, "reset": 3 + 5}[call]:
+            raise ValueError("boom")
+        return method(self, *arguments, **named)
+
+    events: list[Event] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(CartPoleEnv, call, failing)
+        with pytest.raises(BrokenEnvironmentError):
+            events.extend(broken.loop.run())
+    state = reloaded(state_of(broken))
+    assert state["loop"]["pending"] is not None
+    assert 60 < state["loop"]["step"] < 200
+
+    segments = ReplaySegments(tmp_path).save(broken.replay)
+    ReplaySegments(tmp_path).load(healthy.replay, segments)
+    take_over(healthy, state)
+    assert same(state_of(healthy), state)
+    observation = state["environments"]["observation"].numpy()
+    monkeypatch.setattr(healthy.environments, "reset", lambda: observation)
+    monkeypatch.setattr(healthy.replay, "begin", lambda _: None)
+    assert events + list(healthy.loop.run()) == expected
+    assert same(state_of(healthy), state_of(straight))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from dqn_cli.build import ENVIRONMENTS
+from dqn_cli.core.errors import told
 from dqn_cli.core.kinds import make
 from dqn_cli.core.rng import derive_seed, stream
 from dqn_cli.core.types import Array
-from dqn_cli.envs.contract import EpisodeEnd, VectorBackend
+from dqn_cli.envs.contract import VectorBackend
 from dqn_cli.envs.gymnasium_make import environment_factory
 from dqn_cli.envs.spaces import discrete_actions
 from dqn_cli.experiments.audit.recorder import Transition
 from dqn_cli.experiments.audit.report import Check
+from dqn_cli.experiments.audit.truth import TrueEnd
 from dqn_cli.schema import RunOptions
 
 _ONE = np.ones(1, np.bool_)
@@ -26,7 +29,7 @@ _ONE = np.ones(1, np.bool_)
 class SeenEpisode:
     """A finished episode and its transitions as they were recorded."""
 
-    end: EpisodeEnd
+    end: TrueEnd
     transitions: Sequence[Transition]
 
 
@@ -40,6 +43,7 @@ class EnvironmentChecks:
 
     def __init__(self, options: RunOptions, seed: int) -> None:
         self._options, self._seed = options, seed
+        self.steps = Check("steps without errors", "an environment that raises")
         self.spaces = Check("declared spaces", "observations outside their space, or of another dtype")
         self.finite = Check("finite rewards", "NaN or infinity, which would enter the network")
         self.twins = Check("two with one seed", "randomness that the seed does not reach")
@@ -50,57 +54,58 @@ class EnvironmentChecks:
     @property
     def checks(self) -> tuple[Check, ...]:
         """Every check, in the order in which a reader wants them."""
-        return (self.spaces, self.finite, self.twins, self.lineages)
+        return (self.steps, self.spaces, self.finite, self.twins, self.lineages)
 
     def check_spaces(self, steps: int) -> None:
         """Plays one bare environment, before anything of ours has touched what it returns."""
-        env = cast("Any", self._options.env)
+        env: Any = self._options.env
         if env.kind != "gymnasium":
-            return  # the emulator's spaces are ours
+            self.spaces.reason = "the emulator's observations have the form that we ask for"
+            return
         wrappers = [(wrapper.name, wrapper.kwargs) for wrapper in env.wrappers]
         bare = environment_factory(env.id, env.kwargs, wrappers)()
-        rng = stream(self._seed, "audit actions")
-        num_actions, start = discrete_actions(bare.action_space, env.id)
         try:
-            observation, _ = bare.reset(seed=derive_seed(self._seed, "audit spaces"))
-            self._hold_inside(bare.observation_space, observation, "reset")
-            for step in range(steps):
-                action = start + rng.integers(num_actions)
-                observation, reward, terminated, truncated, _ = bare.step(action)
-                self._hold_inside(bare.observation_space, observation, f"step {step}")
-                self._hold_finite(reward, f"step {step} with action {action}")
-                if terminated or truncated:
-                    observation, _ = bare.reset()
-                    self._hold_inside(bare.observation_space, observation, f"the reset after step {step}")
+            self._play_bare(bare, *discrete_actions(bare.action_space, env.id), steps)
+        except (Exception, SystemExit) as failure:
+            self.steps.hold(False, f"one environment alone: {told(failure)}")
         finally:
-            bare.close()
+            with suppress(Exception, SystemExit):
+                bare.close()
 
-    def check_rewards(self, episode: SeenEpisode) -> None:
-        """Holds the rewards of a recorded episode to be finite."""
-        for step, transition in enumerate(episode.transitions):
-            self._hold_finite(transition.reward, f"{_place(episode.end)}, step {step}")
+    def _play_bare(self, bare: Any, num_actions: int, start: int, steps: int) -> None:
+        rng = stream(self._seed, "audit actions")
+        observation, _ = bare.reset(seed=derive_seed(self._seed, "audit spaces"))
+        self._hold_inside(bare.observation_space, observation, "reset")
+        for step in range(steps):
+            action = start + rng.integers(num_actions)
+            observation, reward, terminated, truncated, _ = bare.step(action)
+            self._hold_inside(bare.observation_space, observation, f"step {step}")
+            finite = bool(np.isfinite(reward))
+            self.finite.hold(finite, f"step {step} with action {action}: the reward is {reward}")
+            if terminated or truncated:
+                observation, _ = bare.reset()
+                self._hold_inside(bare.observation_space, observation, f"the reset after step {step}")
 
     def check_twins(self, steps: int) -> None:
         """Plays two environments side by side with one seed and the same actions."""
         backend = self._backend(2)
         rng = stream(self._seed, "audit twins")
-        episode, seed = 0, derive_seed(self._seed, "audit twins", 0)
+        ended, episode, seed = np.ones(2, np.bool_), 0, 0
         try:
-            observation = backend.reset(np.ones(2, np.bool_), [seed, seed]).observation
-            self._hold_equal(observation, f"seed {seed}: the first observations differ")
             for step in range(steps):
+                if ended.any():
+                    seed = derive_seed(self._seed, "audit twins", episode)
+                    observation = backend.reset(ended, [seed, seed]).observation
+                    self._hold_equal(observation, f"seed {seed}: the first observations of an episode differ")
+                    episode += 1
                 backend.send(np.full(2, rng.integers(backend.spec.num_actions)))
                 result = backend.recv()
-                told = np.stack((result.reward, result.terminated, result.truncated), 1)
+                said = np.stack((result.reward, result.terminated, result.truncated), 1)
                 self._hold_equal(result.observation, f"seed {seed}: observations differ after step {step}")
-                self._hold_equal(told, f"seed {seed}: rewards or ends differ at step {step}: {told.tolist()}")
+                self._hold_equal(said, f"seed {seed}: rewards or ends differ at step {step}: {said.tolist()}")
                 ended = result.terminated | result.truncated
                 if self.twins.failure is not None:
                     return
-                if ended.any():
-                    episode += 1
-                    seed = derive_seed(self._seed, "audit twins", episode)
-                    backend.reset(ended, [seed, seed])
         finally:
             backend.close()
 
@@ -109,6 +114,9 @@ class EnvironmentChecks:
 
         In another order than they were recorded: what outlives an episode would be the same again otherwise.
         """
+        if not episodes:
+            self.lineages.reason = "no episode ended: give more --steps"
+            return
         backend, steps = self._backend(1), 0
         try:
             for lineage in reversed(list(_lineages(episodes))):
@@ -130,14 +138,15 @@ class EnvironmentChecks:
         for step, transition in enumerate(episode.transitions):
             backend.send(np.array([transition.action]))
             result = backend.recv()
-            found = float(result.reward[0]), bool(result.terminated[0])
+            found = float(result.reward[0]), bool(result.terminated[0]), bool(result.truncated[0])
             last = step == len(episode.transitions) - 1
-            expected = transition.reward, episode.end.terminated and last
+            end = episode.end
+            expected = transition.reward, end.terminated and last, end.truncated and last
             same = np.array_equal(result.observation[0], transition.successor, equal_nan=True)
             self.lineages.hold(same, f"{place}: another observation after step {step}")
             self.lineages.hold(
-                found == expected or np.isnan(transition.reward),
-                f"{place}: step {step} gave reward and end {found}, recorded were {expected}",
+                found == expected,
+                f"{place}: step {step} gave reward, termination and truncation {found}, recorded were {expected}",
             )
             if self.lineages.failure is not None:
                 return False
@@ -152,9 +161,6 @@ class EnvironmentChecks:
         dtype = getattr(observation, "dtype", type(observation).__name__)
         self.spaces.hold(inside, "" if inside else f"{where}: {_short(observation)} of dtype {dtype} is not in {space}")
 
-    def _hold_finite(self, reward: Any, where: str) -> None:
-        self.finite.hold(bool(np.isfinite(reward)), f"{where}: the reward is {reward}")
-
     def _hold_equal(self, pair: Array, counter_example: str) -> None:
         self.twins.hold(np.array_equal(pair[0], pair[1], equal_nan=pair.dtype.kind == "f"), counter_example)
 
@@ -163,7 +169,7 @@ def _lineages(episodes: Sequence[SeenEpisode]) -> Iterator[list[SeenEpisode]]:
     """Yields the episodes of each lineage in order; those whose beginning was not recorded are left out."""
     by_env: dict[int, list[SeenEpisode]] = {}
     for episode in episodes:
-        by_env.setdefault(episode.end.env_index, []).append(episode)
+        by_env.setdefault(episode.end.env, []).append(episode)
     for own in by_env.values():
         lineage: list[SeenEpisode] = []
         for episode in own:
@@ -175,8 +181,8 @@ def _lineages(episodes: Sequence[SeenEpisode]) -> Iterator[list[SeenEpisode]]:
             yield lineage
 
 
-def _place(end: EpisodeEnd) -> str:
-    return f"environment {end.env_index}, episode {end.episode}, lineage seed {end.seed}"
+def _place(end: TrueEnd) -> str:
+    return f"environment {end.env}, episode {end.episode}, lineage seed {end.seed}"
 
 
 def _short(value: Any) -> str:

@@ -11,11 +11,14 @@ import numpy as np
 
 from dqn_cli.compose import make_environments
 from dqn_cli.config.load import load_config
-from dqn_cli.core.errors import BrokenEnvironmentError, UsageError
+from dqn_cli.core.errors import BrokenEnvironmentError, UsageError, one_line, told
 from dqn_cli.schema import RunOptions
 from dqn_cli.training.run_folder import FAILURE
 
 _SHOWN = 10
+_MOST_CHARACTERS = 1_000
+_MOST_BYTES = 100 << 20
+_SEEDS = 1 << 31
 
 
 class OneLineage:
@@ -38,7 +41,7 @@ class PlayedAgain:
         found: What happened now; None if nothing failed.
         steps: Steps of the lineage that could be taken, of how many.
         of_steps: Steps of the lineage, the failed one included.
-        latest: The latest steps: number, action, reward.
+        latest: The latest steps: number, action, reward; none where the first reset failed.
     """
 
     told: str
@@ -54,11 +57,12 @@ class PlayedAgain:
         if self.found is not None:
             verdict = f"failed again after {self.steps:,} of {self.of_steps:,} steps: {self.found}"
         else:
+            what = f"all {self.of_steps:,} steps" if self.of_steps else "the reset"
             verdict = (
-                f"all {self.of_steps:,} steps went well this time: the environment does not depend on its seed and "
-                "actions alone, or the failure came from outside, such as a process that was killed"
+                f"{what} went well this time: the environment does not depend on its seed and actions alone, or the "
+                "failure came from outside, such as a process that was killed"
             )
-        return "\n".join([*lines, "", verdict])
+        return "\n".join([*lines, *([""] if self.latest else []), verdict])
 
 
 def play_again(run: Path, presets: Path) -> PlayedAgain:
@@ -69,37 +73,67 @@ def play_again(run: Path, presets: Path) -> PlayedAgain:
         presets: Folder of the presets.
 
     Raises:
-        UsageError: No environment failed in this run, or its files are damaged.
+        UsageError: No environment failed in this run, or its files are missing or damaged.
     """
+    if not run.is_dir():
+        raise UsageError(f"there is no run folder {run}")
     failure = _read(run / FAILURE)
-    options: RunOptions = load_config(str(run / "config.yaml"), [], RunOptions, presets).options
+    config = run / "config.yaml"
+    if not config.is_file():
+        raise UsageError(f"there is no {config}: {run} is no whole run folder")
+    options: RunOptions = load_config(str(config), [], RunOptions, presets).options
     alone = options.model_copy(update={"env": options.env.model_copy(update={"num_envs": 1})})
-    environments = make_environments(alone, OneLineage(failure["seed"]))
+    environments = make_environments(alone, OneLineage(failure.seed))
     latest: list[tuple[int, int, float]] = []
     taken, found = 0, None
     try:
+        most = environments.spec.num_actions
+        foreign = next((action for action in failure.actions if action >= most), None)
+        if foreign is not None:
+            raise UsageError(f"{run / FAILURE} is damaged: action {_brief(foreign)} is not in 0 to {most - 1}")
         environments.reset()
-        for action in failure["actions"]:
+        for action in failure.actions:
             environments.send(np.array([action]))
             reward = float(environments.recv().reward[0])
             latest = [*latest[1 - _SHOWN :], (taken, action, reward)]
             taken += 1
     except BrokenEnvironmentError as again:
-        found = str(again)
+        found = one_line(str(again), _MOST_CHARACTERS)
     finally:
         environments.close()
-    return PlayedAgain(failure["message"], found, taken, len(failure["actions"]), latest)
+    return PlayedAgain(one_line(failure.message, _MOST_CHARACTERS), found, taken, len(failure.actions), latest)
 
 
-def _read(path: Path) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """What a run left: its message, the seed of the lineage, and all actions since."""
+
+    message: str
+    seed: int
+    actions: list[int]
+
+
+def _read(path: Path) -> _Failure:
+    if not path.is_file():
+        raise UsageError(f"there is no {path}: no environment failed in this run")
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise UsageError(f"{path} is larger than {_MOST_BYTES >> 20} MB: no run wrote that")
         content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UsageError(f"there is no {path}: no environment failed in this run") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
-    actions = content.get("actions") if isinstance(content, dict) else None
-    whole = isinstance(actions, list) and all(type(action) is int and action >= 0 for action in actions)
-    if not whole or type(content.get("seed")) is not int or not isinstance(content.get("message"), str):
-        raise UsageError(f"{path} is damaged: it does not hold a message, a seed and actions")
-    return dict(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"cannot read {path}: {told(error)}") from error
+    found = content if isinstance(content, dict) else {}
+    message, seed, actions = found.get("message"), found.get("seed"), found.get("actions")
+    if not isinstance(message, str):
+        problem = "it holds no message"
+    elif type(seed) is not int or not 0 <= seed < _SEEDS:
+        problem = f"its seed is {_brief(seed)}, not in 0 to {_SEEDS - 1}"
+    elif not isinstance(actions, list) or any(type(action) is not int or action < 0 for action in actions):
+        problem = "its actions are no list of numbers from 0"
+    else:
+        return _Failure(message, seed, actions)
+    raise UsageError(f"{path} is damaged: {problem}")
+
+
+def _brief(value: Any) -> str:
+    return one_line(str(value), 40)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 
@@ -39,14 +40,17 @@ class Ledger:
         self.successors = Check("successors", "the next episode's first frame (traps 4, 5)")
         self.living = Check("items that live", "dropped too early, or kept without their frames (trap 8)")
         self.sampled = Check("sampled batches", "a batch that differs from what is stored (trap 8)")
-        self.weights = Check("importance weights", "weights of other items, or wrong ones (traps 13, 15)")
-        self.frequencies = Check("sampling frequencies", "items drawn too often or never (trap 15)")
 
     @property
     def checks(self) -> tuple[Check, ...]:
         """Every check, in the order of the path of the data."""
         contents = (self.observations, self.actions, self.rewards, self.discounts, self.successors)
-        return (self.stored, *contents, self.living, self.sampled, self.weights, self.frequencies)
+        return (self.stored, *contents, self.living, self.sampled)
+
+    @property
+    def wraps(self) -> float:
+        """How many times over the ring of frames was written."""
+        return self._replay.frames.written / self._replay.frames.capacity
 
     def after_append(self, head_before: int) -> None:
         """Compares what the latest vector step stored with what it completed."""
@@ -65,12 +69,19 @@ class Ledger:
         self._expire(step)
 
     def check_living(self) -> None:
-        """Compares every living item with the record again: its frames must still be there."""
-        items = self._replay.items
+        """Compares every living item with the record again: its frames must still be there.
+
+        Counts only once frames were overwritten: what has never happened was not seen.
+        """
+        items, cases = self._replay.items, int(self.wraps > 1.0)
+        self.living.reason = (
+            "" if cases else f"the ring of {self._replay.frames.capacity:,} frames was never full: give more --steps"
+        )
         self.living.hold(
             (items.tail, items.head) == (self._tail, self._tail + len(self._living)),
             f"items {items.tail} to {items.head} are alive, those whose frames and places are left are {self._tail} to "
             f"{self._tail + len(self._living)}",
+            cases,
         )
         if self.living.failure is None:
             found = self._read(np.arange(items.tail, items.head))
@@ -80,6 +91,7 @@ class Ledger:
                     not differences,
                     f"item {items.tail + index} of vector step {step} was right when it was stored and has another "
                     f"{', '.join(differences)} now",
+                    cases,
                 )
 
     def check_batch(self, batch: Batch) -> None:
@@ -101,30 +113,6 @@ class Ledger:
             self.sampled.hold(
                 not differences, f"item {key} of vector step {step} was sampled with another {', '.join(differences)}"
             )
-
-    def check_sampler(self, draws: int) -> None:
-        """Draws keys and compares their frequencies with a uniform distribution over the living items (chi-square)."""
-        items = self._replay.items
-        keys, weights = self._replay.draw(draws)
-        self.weights.hold(
-            bool(np.all(weights == 1.0)), f"the uniform sampler gave a weight of {weights[weights != 1.0][:1]}", draws
-        )
-        gone = keys[(keys < items.tail) | (keys >= items.head)]
-        if len(gone):
-            self.frequencies.hold(False, f"item {gone[0]} was drawn and does not live", draws)
-            return
-        counts = np.bincount(keys - items.tail, minlength=len(items))
-        expected = draws / len(items)
-        statistic = float(((counts - expected) ** 2 / expected).sum())
-        deviation = _normal_deviation(statistic, len(items) - 1)
-        worst = int(np.abs(counts - expected).argmax())
-        self.frequencies.hold(
-            abs(deviation) < 5.0,
-            f"{draws:,} draws from {len(items):,} items have a chi-square of {statistic:,.0f}, {deviation:+.1f} "
-            f"standard deviations from what it should be; item {items.tail + worst} was drawn {counts[worst]} times, "
-            f"expected {expected:.0f}",
-            draws,
-        )
 
     def _paired(self, keys: IntArray, expected: Sequence[RecordedItem]) -> list[RecordedItem]:
         """Returns for each key the recorded item that it must say, and holds it to that."""
@@ -189,7 +177,7 @@ def _different(found: tuple[Array, Array, int, float, float], expected: Recorded
     if action != expected.action:
         differences["action"] = f"action {action}, taken was {expected.action}"
     for name, value, wanted in (("reward", reward, expected.reward), ("discount", discount, expected.discount)):
-        if not np.isclose(value, wanted, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True):
+        if not math.isclose(value, wanted, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
             differences[name] = f"{name} {value:.6g}, that of {expected.steps} steps is {wanted:.6g}"
     return differences
 
@@ -200,11 +188,3 @@ def _brief(frames: Array) -> str:
         return str(frames.tolist())
     sums = [int(frame.astype(np.float64).sum()) for frame in frames]
     return f"with frames that sum to {sums}"
-
-
-def _normal_deviation(chi_square: float, degrees: int) -> float:
-    """Returns how many standard deviations a chi-square is off (Wilson and Hilferty 1931); 0 for no freedom."""
-    if degrees < 1:
-        return 0.0
-    spread = 2.0 / (9.0 * degrees)
-    return float(((chi_square / degrees) ** (1 / 3) - (1.0 - spread)) / spread**0.5)

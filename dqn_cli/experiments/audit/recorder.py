@@ -91,7 +91,7 @@ class Recorder:
 
     def __init__(self, n_step: int, gamma: float, reward_clip: float | None = None) -> None:
         self._n_step, self._gamma, self._clip = n_step, gamma, reward_clip or float("inf")
-        self._observation: Array = np.empty(0)
+        self._observation: list[Array] = []
         self.played: list[list[Transition]] = []
         """Every transition of each environment."""
         self.frames: list[int] = []
@@ -106,7 +106,7 @@ class Recorder:
 
     def begin(self, observation: Array) -> None:
         """Starts with the first observations ``[N, S, ...]``."""
-        self._observation = observation.copy()
+        self._observation = list(observation.copy())
         self.played = [[] for _ in observation]
         self.frames, self.emitted = [len(observation)], [[]]
 
@@ -117,7 +117,8 @@ class Recorder:
             successor = step.successor[env].copy()
             told = int(actions[env]), float(step.reward[env]), bool(step.terminal[env])
             played.append(Transition(self._observation[env], *told, ended, successor))
-        self._observation = step.observation.copy()
+            # One copy of each observation: Atari's are 28 KB.
+            self._observation[env] = step.observation[env].copy() if step.restarted[env] else successor
         self.frames.append(len(self.played) + int(step.restarted.sum()))
         self.emitted.append([item for env in range(len(self.played)) for item in self._leaving(env)])
 

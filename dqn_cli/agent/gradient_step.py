@@ -1,0 +1,60 @@
+"""From a loss to changed parameters: gradient, limit of its norm, step size, optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dqn_cli.agent.optimizers import limit_norm
+from dqn_cli.core.stateful import State, detached
+
+
+class GradientStep:
+    """One step of an optimiser; ``Stateful``.
+
+    Args:
+        parameters: What learns.
+        optimizer: Optimiser of them.
+        max_norm: The gradient is scaled down to this norm; None for no limit.
+        rate_factor: Factor of the optimiser's step size as a function of agent steps; None for always 1.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        max_norm: float | None = None,
+        rate_factor: Callable[[int], float] | None = None,
+    ) -> None:
+        self._parameters, self._optimizer = parameters, optimizer
+        self._max_norm, self._rate_factor = max_norm, rate_factor
+        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
+
+    def __call__(self, loss: Tensor, step: int) -> None:
+        """Takes a step down ``loss``, a scalar, at agent step ``step``."""
+        for parameter in self._parameters:
+            parameter.grad = None
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self._max_norm is not None:
+            limit_norm(self._parameters, self._max_norm)
+        if self._rate_factor is not None:
+            factor = self._rate_factor(step)
+            for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+                group["lr"] = rate * factor
+        self._optimizer.step()
+
+    def forget(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Drops the optimiser's moments of ``parameters``, which are other numbers now."""
+        for parameter in parameters:
+            self._optimizer.state.pop(parameter, None)
+
+    def state_dict(self) -> State:
+        """Returns the optimiser's state."""
+        state: State = detached(self._optimizer.state_dict())
+        return state
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes over a state that ``state_dict`` returned."""
+        self._optimizer.load_state_dict(detached(state))  # torch would go on with the tensors it is given
