@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from tests.mutants.defect import Defect
+from tests.mutants.variants import VARIANT_DEFECTS
 
 WRITER, BUFFER, ITEMS = "dqn_cli/replay/writer.py", "dqn_cli/replay/buffer.py", "dqn_cli/replay/items.py"
 FRAMES, SAMPLERS, VECTOR = "dqn_cli/replay/frames.py", "dqn_cli/replay/samplers.py", "dqn_cli/envs/vector.py"
 ATARI, LEARNER, EXPLORER = "dqn_cli/envs/atari.py", "dqn_cli/agent/learner.py", "dqn_cli/agent/explorer.py"
 PRIORITIZED, SUM_TREE = "dqn_cli/replay/prioritized.py", "dqn_cli/replay/sum_tree.py"
 TD, OPTIMIZERS, TARGETS = "dqn_cli/rules/td.py", "dqn_cli/agent/optimizers.py", "dqn_cli/agent/targets.py"
-
-
-class Defect(NamedTuple):
-    """One wrong line.
-
-    Attributes:
-        name: What it does wrong, in words.
-        file: Where.
-        right: What stands there, once.
-        wrong: What the defect puts in its place.
-        tests: The tests that must fail.
-    """
-
-    name: str
-    file: str
-    right: str
-    wrong: str
-    tests: str
-
 
 DEFECTS = (
     Defect(
@@ -469,4 +451,5 @@ DEFECTS = (
         '"environment", episode)',
         "tests/envs/test_lineage.py",
     ),
+    *VARIANT_DEFECTS,
 )
