@@ -23,7 +23,8 @@ from typing import TypeVar
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from tests.mutants.defects import DEFECTS, Defect  # noqa: E402 needs the path above
+from tests.mutants.defect import Defect  # noqa: E402 needs the path above
+from tests.mutants.defects import DEFECTS  # noqa: E402
 
 PAGE = ROOT / "docs" / "correctness.md"
 WORKERS = 2

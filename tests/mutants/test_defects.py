@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.mutants import run
-from tests.mutants.defects import DEFECTS, Defect
+from tests.mutants.defect import Defect
+from tests.mutants.defects import DEFECTS
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = Defect("a toy", "toy.py", "1", "22", "test_toy.py")
