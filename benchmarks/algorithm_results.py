@@ -20,6 +20,7 @@ PAGES: dict[str, tuple[str, ...]] = {
     "qr-dqn": ("atari/qr", "minatar/qr"),
     "iqn": ("atari/iqn", "minatar/iqn"),
     "munchausen": ("atari/munchausen", "minatar/munchausen"),
+    "advantage-learning": (),
     "rainbow": ("atari/rainbow", "minatar/rainbow"),
     "beyond-the-rainbow": ("atari/btr",),
     "impala": ("atari/impala-qr",),

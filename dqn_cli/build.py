@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dqn_cli.agent.advantage import AdvantageBootstrap, AdvantageOptions
 from dqn_cli.agent.augmentation import Intensity, IntensityOptions, RandomShift, RandomShiftOptions
 from dqn_cli.agent.bootstrap import (
     DoubleOptions,
@@ -120,6 +121,7 @@ SAMPLERS: Table = {
 BOOTSTRAPS: Table = {
     "greedy": Kind(GreedyOptions, lambda _, backup: partial(greedy_bootstrap, backup=backup)),
     "double": Kind(DoubleOptions, lambda _, backup: partial(double_bootstrap, backup=backup)),
+    "advantage": Kind(AdvantageOptions, lambda o, backup: AdvantageBootstrap(o.alpha, backup)),
     "munchausen": Kind(MunchausenOptions, lambda o, _: MunchausenBootstrap(o.alpha, o.temperature, o.floor)),
 }
 

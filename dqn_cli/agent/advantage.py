@@ -1,0 +1,44 @@
+"""Advantage learning: a bootstrap that widens the gap between the best action and the others."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from dqn_cli.agent.bootstrap import Backup, bellman
+from dqn_cli.core.options import Fraction, Options
+from dqn_cli.core.types import Batch
+from dqn_cli.networks.outputs import Output, Prediction
+from dqn_cli.networks.qnetwork import QNetwork
+from dqn_cli.rules.td import select_action
+
+
+class AdvantageOptions(Options):
+    """The greedy target, less a part of what the action taken falls short of the best one."""
+
+    kind: Literal["advantage"] = "advantage"
+    alpha: Fraction = Field(0.9, description="Part of the gap that is taken off.")
+
+
+class AdvantageBootstrap:
+    """r + discount * max_a Q(s', a) - alpha * (max_a Q(s, a) - Q(s, a_taken)), all of the target network.
+
+    The advantage learning operator (Baird 1999; Bellemare et al. 2016, equation 3): greedy policies stay optimal, and
+    errors of approximation turn fewer actions around.
+
+    Args:
+        alpha: Part of the gap that is taken off.
+        backup: Builds the target from what is said of the next action.
+    """
+
+    def __init__(self, alpha: float, backup: Backup = bellman) -> None:
+        self._alpha, self._backup = alpha, backup
+
+    def __call__(self, online: QNetwork, target: QNetwork, batch: Batch) -> Prediction:  # noqa: ARG002 as in `Bootstrap`
+        """Returns the target of a batch."""
+        here: Output = target(batch.observation)
+        there: Output = target(batch.next_observation)
+        values = here.values()
+        gap = values.amax(1) - select_action(values, batch.action)
+        return self._backup(there.select(there.values().argmax(1)), batch.reward - self._alpha * gap, batch.discount)
