@@ -31,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 DATA = HERE / "data" / "learn.json"
 DQN = shutil.which("dqn", path=str(Path(sys.executable).parent)) or "dqn"
 BAR = 400.0
-SIZES = {"v_min": 0.0, "v_max": 100.0, "quantiles": 16, "acting_quantiles": 16}
+SIZES = {"v_min": 0.0, "v_max": 100.0, "quantiles": 8, "acting_quantiles": 8}
 """Sizes of a head for CartPole, where it has such options; the discounted return of a whole episode is below 100."""
 
 
@@ -41,7 +41,7 @@ def variant(preset: str) -> list[str]:
     head = options.network.head.model_dump(mode="json")
     head |= {key: value for key, value in SIZES.items() if key in head}
     # What has a hidden layer behind its noise, its streams or its fractions keeps one.
-    head["hidden"] = [256] if head["hidden"] else []
+    head["hidden"] = [64] if head["hidden"] else []
     values: dict[str, Any] = {
         "network.torso.hidden": [256] if head["hidden"] else [256, 256],
         "network.head": head,

@@ -266,7 +266,8 @@ class Faulty(gymnasium.Env[Any, np.int64]):
     def _infos(self) -> Any:
         match self._info:
             case "varying":
-                return {"list": np.zeros(1 + self._time), "mixed": None if self._time % 2 else "text"}
+                lot = int(self.np_random.integers(4))
+                return {"list": np.zeros(1 + lot), "mixed": (None, 1, "text", [2])[lot]}
             case "none":
                 return None
             case _:

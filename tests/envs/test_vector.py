@@ -347,6 +347,15 @@ class FailingReset(Scripted):
         return super().reset(mask, seeds)  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.parametrize(
+    ("every", "seeded"), [(3, [True, True]), (4, [False, True]), (6, [False, True]), (7, [False] * 2)]
+)
+def test_the_step_that_ends_an_episode_counts_for_its_lineage(every, seeded):
+    backend = FailingReset(99, 0, (0,) * 20, (3, 6))
+    played(EpisodicVector(backend, TrainingSeeds(0, every), None, False), 6)
+    assert [seeds[0] is not None for seeds in backend.seeds] == [True, *seeded]
+
+
 class TestFailures:
     LIVES = (3, 3, 2, 2, 2, 1, 1, 1, 1, 1)
 
