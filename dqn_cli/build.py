@@ -121,7 +121,7 @@ SAMPLERS: Table = {
 BOOTSTRAPS: Table = {
     "greedy": Kind(GreedyOptions, lambda _, backup: partial(greedy_bootstrap, backup=backup)),
     "double": Kind(DoubleOptions, lambda _, backup: partial(double_bootstrap, backup=backup)),
-    "advantage": Kind(AdvantageOptions, lambda o, backup: AdvantageBootstrap(o.alpha, backup)),
+    "advantage": Kind(AdvantageOptions, lambda o, _: AdvantageBootstrap(o.alpha)),
     "munchausen": Kind(MunchausenOptions, lambda o, _: MunchausenBootstrap(o.alpha, o.temperature, o.floor)),
 }
 

@@ -44,9 +44,8 @@ from dqn_cli.replay.buffer import Replay, ring_frames
 from dqn_cli.replay.frames import DenseHostFrames
 from dqn_cli.replay.items import ItemTable
 from dqn_cli.replay.writer import NStepWriter
-from dqn_cli.schema import RunOptions
+from dqn_cli.schema import RunOptions, planned_pacing
 from dqn_cli.training.loop import Calendar, ReturnGoal, TrainingLoop
-from dqn_cli.training.pacing import Pacing
 
 REPORTS = 200
 """Lines of metrics in a run, about."""
@@ -149,11 +148,6 @@ def history_steps(options: RunOptions, spec: EnvironmentSpec) -> int:
     return options.replay.n_step + spec.observation.stack - 1
 
 
-def learning_begins(options: RunOptions) -> int:
-    """Returns the agent step from which updates are counted: the warm-up, and one full window everywhere."""
-    return max(options.replay.warmup_steps, num_envs(options) * options.replay.n_step)
-
-
 def make_training(options: RunOptions, hardware: Hardware, environments: EpisodicVector) -> Training:
     """Makes everything that a run consists of, around its ``environments``."""
     spec = environments.spec
@@ -166,7 +160,7 @@ def make_training(options: RunOptions, hardware: Hardware, environments: Episodi
         actor,
         replay,
         learner,
-        _pacing(options),
+        planned_pacing(options),
         options.learning.batch_size,
         Calendar(
             total_steps=options.total_steps,
@@ -177,10 +171,6 @@ def make_training(options: RunOptions, hardware: Hardware, environments: Episodi
         ReturnGoal(stop.return_mean, stop.window) if stop else None,
     )
     return Training(loop, environments, actor, learner, replay)
-
-
-def _pacing(options: RunOptions) -> Pacing:
-    return Pacing(learning_begins(options), options.learning.update_every_steps, options.learning.updates)
 
 
 def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> Learner:
@@ -220,7 +210,7 @@ def _resets(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> W
     def fresh(number: int) -> QNetwork:
         return make_network(options, spec, hardware, weights=f"network after reset {number}")
 
-    last = _pacing(options).updates_until(options.total_steps) - resets.every_updates
+    last = planned_pacing(options).updates_until(options.total_steps) - resets.every_updates
     return WeightResets(resets.every_updates, resets.keep_torso, last, fresh)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 
@@ -53,11 +54,7 @@ def resolve_hardware(options: RunOptions) -> Hardware:
         UsageError: A CUDA GPU is asked for and absent.
     """
     device = _device(options.device)
-    if options.deterministic and device.type == "cuda" and getattr(options.network.torso, "pool", None) is not None:
-        raise UsageError(
-            "deterministic: torch has no deterministic gradient of network.torso.pool on CUDA; leave one of them out"
-        )
-    convolutional = getattr(options.network.torso, "kind") != "mlp"  # noqa: B009 every torso has a kind
+    convolutional: bool = cast("Any", options.network.torso).convolutional
     precision = options.precision
     if precision == "auto":
         precision = "bfloat16" if convolutional and has_bfloat16(device) else "float32"
@@ -69,6 +66,18 @@ def resolve_hardware(options: RunOptions) -> Hardware:
     if memory_format == "auto":
         memory_format = "channels_last" if convolutional else "contiguous"
     return Hardware(device, threads, precision, memory_format, options.deterministic and device.type == "cuda")
+
+
+def refuse_nondeterministic(options: RunOptions, hardware: Hardware) -> None:
+    """Refuses to train with what has no deterministic gradient, where one is asked for.
+
+    Raises:
+        UsageError: With the option that has none.
+    """
+    if hardware.deterministic and getattr(options.network.torso, "pool", None) is not None:
+        raise UsageError(
+            "deterministic: torch has no deterministic gradient of network.torso.pool on CUDA; leave one of them out"
+        )
 
 
 def _device(name: str) -> torch.device:

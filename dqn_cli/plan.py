@@ -10,14 +10,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from dqn_cli.compose import environment_spec, history_steps, learning_begins, network_shape, num_envs
+from dqn_cli.compose import environment_spec, history_steps, network_shape, num_envs
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.machine import available_memory
 from dqn_cli.core.types import IntArray
 from dqn_cli.envs.contract import EnvironmentSpec
-from dqn_cli.hardware import Hardware, resolve_hardware
+from dqn_cli.hardware import Hardware, refuse_nondeterministic, resolve_hardware
 from dqn_cli.replay.buffer import replay_bytes
-from dqn_cli.schema import RunOptions
+from dqn_cli.schema import RunOptions, planned_pacing
 from dqn_cli.training.pacing import Pacing
 
 RESERVE_BYTES = 512 * 2**20
@@ -25,6 +25,9 @@ RESERVE_BYTES = 512 * 2**20
 
 _COPIES_OF_PARAMETERS = 9
 """Online and target network, gradients, two moments of the optimiser; a checkpoint copies all but the gradients."""
+
+_PASSES_OVER_PAIRS = 4
+"""Numbers for each pair of atoms or quantiles that are in memory at once while a loss compares them."""
 
 _MOST_PERIODS = 1_000_000
 """Beyond, target copies that have no closed form are not counted."""
@@ -38,7 +41,7 @@ class Plan:
         spec: The environments.
         hardware: What it computes on.
         parameters: Trainable parameters of the online network.
-        network_bytes: Memory of the networks, gradients, optimiser, and the copies that a checkpoint takes.
+        network_bytes: Memory of networks, gradients, optimiser, a distributional loss, and a checkpoint's copies.
         replay_bytes: Memory of the full replay.
         updates: Gradient steps of the whole run.
         target_copies: Copies of the network into the target network; None where it moves at every update, or where
@@ -106,17 +109,18 @@ class Plan:
 def make_plan(options: RunOptions) -> Plan:
     """Returns the plan of a run; one environment is made and closed for it, nothing large is allocated."""
     hardware = resolve_hardware(options)
+    refuse_nondeterministic(options, hardware)
     spec = environment_spec(options)
     parameters = sum(parameter.numel() for parameter in network_shape(options, spec, hardware).parameters())
-    learning = options.learning
-    pacing = Pacing(learning_begins(options), learning.update_every_steps, learning.updates)
+    pairs = options.learning.batch_size * cast("Any", options.network.head).pairs
+    pacing = planned_pacing(options)
     steps = -(-options.total_steps // num_envs(options)) * num_envs(options)
     updates = pacing.updates_until(steps)
     return Plan(
         spec=spec,
         hardware=hardware,
         parameters=parameters,
-        network_bytes=_COPIES_OF_PARAMETERS * parameters * torch.float32.itemsize,
+        network_bytes=(_COPIES_OF_PARAMETERS * parameters + _PASSES_OVER_PAIRS * pairs) * torch.float32.itemsize,
         replay_bytes=_replay_bytes(options, spec, options.replay.capacity),
         updates=updates,
         target_copies=_target_copies(options, pacing, steps),

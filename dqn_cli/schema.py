@@ -1,135 +1,32 @@
-"""The schema of a config: one model a section, with the kinds that the tables in ``build.py`` offer."""
+"""The schema of a config: its sections together, and which of their values have no meaning beside each other."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, cast
+from typing import Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from dqn_cli.agent.bootstrap import GreedyOptions, RescalingOptions
 from dqn_cli.agent.explorer import EpsilonGreedyOptions
-from dqn_cli.agent.optimizers import AdamOptions
-from dqn_cli.agent.resets import ResetOptions
-from dqn_cli.agent.targets import PeriodicOptions
-from dqn_cli.build import (
-    AUGMENTATIONS,
-    BOOTSTRAPS,
-    ENVIRONMENTS,
-    EXPLORERS,
-    HEADS,
-    OBJECTIVES,
-    OPTIMIZERS,
-    RATE_SCHEDULES,
-    SAMPLERS,
-    TARGETS,
-    TORSOS,
-)
-from dqn_cli.core.kinds import choice
-from dqn_cli.core.options import Count, Fraction, Options, PositiveCount, PositiveFloat, as_tuple
+from dqn_cli.build import OBJECTIVES
+from dqn_cli.core.options import Count, Options, PositiveCount
 from dqn_cli.envs.gymnasium import GymnasiumOptions
-from dqn_cli.networks.heads import ScalarOptions
-from dqn_cli.networks.noisy import NoisyOptions
-from dqn_cli.networks.torsos import MlpOptions
-from dqn_cli.replay.samplers import UniformOptions
-
-if TYPE_CHECKING:  # the tables decide; what is common to all kinds is that they are options
-    EnvironmentChoice: TypeAlias = Options
-    TorsoChoice: TypeAlias = Options
-    HeadChoice: TypeAlias = Options
-    SamplerChoice: TypeAlias = Options
-    BootstrapChoice: TypeAlias = Options
-    OptimizerChoice: TypeAlias = Options
-    TargetChoice: TypeAlias = Options
-    ExplorerChoice: TypeAlias = Options
-    AugmentationChoice: TypeAlias = Options
-    RateScheduleChoice: TypeAlias = Options
-else:
-    EnvironmentChoice = choice(ENVIRONMENTS)
-    TorsoChoice = choice(TORSOS)
-    HeadChoice = choice(HEADS)
-    SamplerChoice = choice(SAMPLERS)
-    BootstrapChoice = choice(BOOTSTRAPS)
-    OptimizerChoice = choice(OPTIMIZERS)
-    TargetChoice = choice(TARGETS)
-    ExplorerChoice = choice(EXPLORERS)
-    AugmentationChoice = choice(AUGMENTATIONS)
-    RateScheduleChoice = choice(RATE_SCHEDULES)
-
-
-Augmentations = Annotated[tuple[AugmentationChoice, ...], BeforeValidator(as_tuple), Field(max_length=20)]
-Threads = Annotated[PositiveCount, Field(le=1_024)]
-
+from dqn_cli.sections import (
+    CheckpointOptions,
+    EnvironmentChoice,
+    EvaluationOptions,
+    ExplorerChoice,
+    LearningOptions,
+    NetworkOptions,
+    ReplayOptions,
+    StopOptions,
+    Threads,
+)
+from dqn_cli.training.pacing import Pacing
 
 SMALL_EPSILON = 0.1
 """Beside noisy layers; above it most of what a noisy network chooses over an episode is lost among random actions."""
-
-
-class StopOptions(Options):
-    """Ends training before `total_steps`."""
-
-    return_mean: float = Field(description="Mean return that the latest training episodes must reach.")
-    window: PositiveCount = Field(100, description="Number of latest episodes.")
-
-
-class NetworkOptions(Options):
-    """The Q-network."""
-
-    torso: TorsoChoice = Field(MlpOptions(), description="From observations to features.")
-    head: HeadChoice = Field(ScalarOptions(), description="From features to action values.")
-    noisy: NoisyOptions | None = Field(None, description="Noise on the weights of the head; null: none.")
-
-
-class ReplayOptions(Options):
-    """Experience replay."""
-
-    capacity: PositiveCount = Field(100_000, le=1_000_000_000, description="Most transitions kept.")
-    warmup_steps: Count = Field(1_000, description="Agent steps of uniformly random play before learning begins.")
-    n_step: PositiveCount = Field(1, description="Rewards summed before the bootstrap.")
-    reward_clip: PositiveFloat | None = Field(
-        None, description="Each reward is clipped to [-reward_clip, reward_clip] in replay; null: not at all."
-    )
-    storage: Literal["auto", "dense"] = Field("auto", description="How frames are kept.")
-    sampler: SamplerChoice = Field(UniformOptions(), description="How batches are drawn.")
-
-
-class LearningOptions(Options):
-    """Updates."""
-
-    batch_size: PositiveCount = Field(64, description="Transitions in a batch.")
-    gamma: Fraction = Field(0.99, description="Discount of one agent step.")
-    update_every_steps: PositiveCount = Field(4, description="Agent steps over all environments between bursts.")
-    updates: PositiveCount = Field(1, description="Gradient steps in a burst.")
-    bootstrap: BootstrapChoice = Field(GreedyOptions(), description="What targets are built on.")
-    value_rescaling: RescalingOptions | None = Field(None, description="Learn on a compressed scale; null: as it is.")
-    loss: Literal["auto", "huber", "squared", "cross_entropy", "quantile_huber"] = Field(
-        "auto", description="auto follows the head."
-    )
-    augmentation: Augmentations = Field((), description="Changes to sampled observations, in order.")
-    max_grad_norm: PositiveFloat | None = Field(10.0, description="Limit of the gradient's norm; null: none.")
-    optimizer: OptimizerChoice = Field(AdamOptions(), description="Optimiser.")
-    lr_schedule: RateScheduleChoice | None = Field(None, description="How the step size falls; null: not at all.")
-    target: TargetChoice = Field(
-        PeriodicOptions(every_updates=250), description="How the target network follows the online network."
-    )
-    resets: ResetOptions | None = Field(None, description="Weights that begin anew at intervals; null: never.")
-
-
-class EvaluationOptions(Options):
-    """Evaluations while training."""
-
-    every_steps: PositiveCount | None = Field(10_000, description="Agent steps between evaluations; null: none.")
-    episodes: PositiveCount = Field(20, description="Episodes of an evaluation, a fixed set, all finished.")
-    epsilon: Fraction = Field(0.0, description="Probability of a random action.")
-
-
-class CheckpointOptions(Options):
-    """Checkpoints."""
-
-    every_steps: PositiveCount = Field(10_000, description="Agent steps between checkpoints.")
-    keep: PositiveCount = Field(2, description="Checkpoints kept.")
-    keep_best: bool = Field(True, description="Keep the weights of the best evaluation.")
 
 
 class RunOptions(Options):
@@ -162,26 +59,40 @@ class RunOptions(Options):
     def _meaningful(self) -> RunOptions:
         problems = list(_conflicts(self))
         if problems:
-            raise ValueError("; ".join(problems))
+            raise ValueError("\n".join(problems))
         return self
+
+
+def learning_begins(o: RunOptions) -> int:
+    """Returns the agent step from which updates are counted: the warm-up, and one full window everywhere."""
+    num_envs: int = cast("Any", o.env).num_envs
+    return max(o.replay.warmup_steps, num_envs * o.replay.n_step)
+
+
+def planned_pacing(o: RunOptions) -> Pacing:
+    """Returns when a run learns."""
+    return Pacing(learning_begins(o), o.learning.update_every_steps, o.learning.updates)
 
 
 def _conflicts(o: RunOptions) -> Iterator[str]:
     """Returns each combination without a meaning, with its reason and a way out."""
     yield from _of_sizes(o)
     yield from _of_agents(o)
-    torso = cast("Any", o.network.torso).kind
-    if torso == "mlp":
+    torso = cast("Any", o.network.torso)
+    if not torso.convolutional:
         if o.precision == "bfloat16":
-            yield "precision bfloat16 serves convolutional torsos; with torso mlp use float32 or auto"
+            yield f"precision bfloat16 serves convolutional torsos; with torso {torso.kind} use float32 or auto"
         if o.memory_format == "channels_last":
-            yield "memory_format channels_last serves convolutional torsos; with torso mlp use contiguous or auto"
+            yield (
+                f"memory_format channels_last serves convolutional torsos; with torso {torso.kind} use contiguous or "
+                "auto"
+            )
         for augmentation in o.learning.augmentation:
             kind = cast("Any", augmentation).kind
             if kind == "random_shift":
                 yield (
-                    "learning.augmentation random_shift moves the pixels of images, and torso mlp takes plain numbers: "
-                    "leave it out, or use a convolutional torso"
+                    f"learning.augmentation random_shift moves pixels of images, and torso {torso.kind} takes plain "
+                    "numbers: leave it out, or use a convolutional torso"
                 )
 
 
@@ -212,25 +123,32 @@ def _of_sizes(o: RunOptions) -> Iterator[str]:
 
 def _of_agents(o: RunOptions) -> Iterator[str]:
     learning = o.learning
-    head, bootstrap = cast("Any", o.network.head).kind, cast("Any", learning.bootstrap).kind
-    if learning.loss != "auto" and learning.loss not in OBJECTIVES[head]:
-        yield f"learning.loss {learning.loss} has no meaning for head {head}; use {', '.join(OBJECTIVES[head])}"
-    if bootstrap == "munchausen" and head == "categorical":
+    head, bootstrap = cast("Any", o.network.head), cast("Any", learning.bootstrap)
+    losses = OBJECTIVES[head.kind]
+    if learning.loss != "auto" and learning.loss not in losses:
+        yield f"learning.loss {learning.loss} has no meaning for head {head.kind}; use {', '.join(losses)}"
+    if bootstrap.adds_to_rewards and head.kind == "categorical":
         yield (
-            "learning.bootstrap munchausen has no meaning for head categorical: its bonus and entropy would move "
+            f"learning.bootstrap {bootstrap.kind} has no meaning for head categorical: what it adds to rewards moves "
             "returns beyond the atoms, and no source says how; use a scalar, quantile or implicit_quantile head"
         )
     if learning.value_rescaling is not None:
-        if head != "scalar":
+        if head.distributional:
             yield (
-                f"learning.value_rescaling has no meaning for head {head}: the mean of a compressed return ranks "
+                f"learning.value_rescaling has no meaning for head {head.kind}: the mean of a compressed return ranks "
                 "actions otherwise than the return's mean; use a scalar head"
             )
-        if bootstrap == "munchausen":
+        if bootstrap.adds_to_rewards:
             yield (
-                "learning.value_rescaling has no meaning with learning.bootstrap munchausen: its temperature is one "
-                "of returns as they are; use greedy or double"
+                f"learning.value_rescaling has no meaning with learning.bootstrap {bootstrap.kind}: what that adds to "
+                "rewards is of returns as they are; use greedy or double"
             )
+    updates = planned_pacing(o).updates_until(o.total_steps)
+    if learning.resets is not None and 2 * learning.resets.every_updates > updates:
+        yield (
+            f"learning.resets.every_updates {learning.resets.every_updates} would never reset: as many updates must "
+            f"follow a reset, and the run has {updates}; use at most {updates // 2}, or leave resets out"
+        )
     end, off = (getattr(o.exploration, name, None) for name in ("end", "off_after_steps"))
     goes_off = off is not None and off < o.total_steps
     if o.network.noisy is not None and end is not None and end > SMALL_EPSILON and not goes_off:

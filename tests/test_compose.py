@@ -6,11 +6,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
+from dqn_cli.agent.advantage import AdvantageOptions
+from dqn_cli.agent.augmentation import IntensityOptions, RandomShiftOptions
+from dqn_cli.agent.bootstrap import MunchausenOptions
+from dqn_cli.agent.optimizers import CosineRateOptions, LinearRateOptions
+from dqn_cli.build import AUGMENTATIONS, BOOTSTRAPS, HEADS, RATE_SCHEDULES
 from dqn_cli.compose import make_environments, make_training
+from dqn_cli.core.kinds import make
 from dqn_cli.hardware import resolve_hardware
+from dqn_cli.rules.rescaling import rescale, unrescale
 from dqn_cli.schema import RunOptions
 from dqn_cli.training.loop import Finished
 
@@ -72,3 +81,92 @@ def test_beta_rises_over_the_run_or_over_the_steps_it_is_given(over_steps, expec
     sampler = {"kind": "prioritized", "beta": {"start": 0.4, "end": 1.0, "over_steps": over_steps}}
     with training(replay={"sampler": sampler}) as made:
         assert made.replay._sampler._beta(100) == pytest.approx(expected)
+
+
+def test_value_rescaling_of_a_config_reaches_the_targets():
+    seen = []
+    with training(learning={"value_rescaling": {"eps": 1e-2}, "bootstrap": {"kind": "greedy"}}) as made:
+        learner = made.learner
+        objective = learner._objective
+
+        def looked_at(prediction: Any, backup: Any) -> Any:
+            seen.append(backup.value)
+            return objective(prediction, backup)
+
+        learner._objective = looked_at
+        fill(made)
+        batch = made.replay.sample(8, 0)
+        values = learner.target(batch.next_observation).values().amax(1)
+        learner.update(batch, 0)
+    returns = batch.reward + batch.discount * unrescale(values, 1e-2)
+    torch.testing.assert_close(seen[0], rescale(returns, 1e-2))
+
+
+def test_what_is_kept_of_a_torso_is_the_config_s():
+    with training(learning={"resets": {"every_updates": 10, "keep_torso": 0.25}}) as made:
+        online = made.learner.online
+        fill(made)
+        for _ in range(9):
+            made.learner.update(made.replay.sample(8, 0), 0)
+        fresh = made.learner._resets._fresh(1)
+        assert made.learner._resets._keep_torso == 0.25
+        made.learner.update(made.replay.sample(8, 0), 0)
+    # What the tenth update moved is small beside what the reset did.
+    towards = torch.cat([p.flatten() for p in fresh.torso.parameters()])
+    found = torch.cat([p.flatten() for p in online.torso.parameters()])
+    assert torch.corrcoef(torch.stack((towards, found)))[0, 1].item() > 0.8
+
+
+@pytest.mark.parametrize("rescaling", [None, {}])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("bootstrap", BOOTSTRAPS)
+def test_each_combination_is_refused_or_learns(bootstrap, head, rescaling):
+    sections = {
+        "network": {"head": {"kind": head}},
+        "learning": {"bootstrap": {"kind": bootstrap}, "value_rescaling": rescaling},
+    }
+    adds = bootstrap in ("munchausen", "advantage")
+    meaningless = (adds and (head == "categorical" or rescaling is not None)) or (
+        rescaling is not None and head != "scalar"
+    )
+    if meaningless:
+        with pytest.raises(ValidationError, match="has no meaning"), training(**sections):
+            pass
+        return
+    with training(**sections) as made:
+        fill(made)
+        assert torch.isfinite(made.learner.update(made.replay.sample(8, 0), 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "arguments", "expected"),
+    [
+        (
+            BOOTSTRAPS,
+            MunchausenOptions(alpha=0.1, temperature=0.2, floor=-0.3),
+            [None],
+            {"_alpha": 0.1, "_temperature": 0.2, "_floor": -0.3},
+        ),
+        (BOOTSTRAPS, AdvantageOptions(alpha=0.1), [None], {"_alpha": 0.1}),
+        (AUGMENTATIONS, RandomShiftOptions(pixels=3), [], {"_pixels": 3}),
+        (AUGMENTATIONS, IntensityOptions(scale=0.2), [], {"_scale": 0.2}),
+        (RATE_SCHEDULES, LinearRateOptions(end_factor=0.1, over_steps=7), [99], {"end": 0.1, "over_steps": 7}),
+        (RATE_SCHEDULES, CosineRateOptions(end_factor=0.1), [99], {"end": 0.1, "over_steps": 99}),
+    ],
+)
+def test_each_option_reaches_its_argument(table, options, arguments, expected):
+    made = make(table, options, *arguments)
+    assert {name: getattr(made, name) for name in expected} == expected
+
+
+def fill(made: Any) -> None:
+    """Takes some steps, so that there is something to sample."""
+    observation = made.environments.reset()
+    made.replay.begin(observation)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        actions = rng.integers(made.environments.spec.num_actions, size=made.environments.spec.num_envs)
+        made.environments.send(actions)
+        result = made.environments.recv()
+        told = (result.reward, result.terminal, result.truncated, result.successor, result.restarted)
+        made.replay.append(actions, *told, result.observation)

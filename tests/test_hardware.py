@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import pytest
 import torch
 
 from dqn_cli import hardware
 from dqn_cli.core.errors import UsageError
-from dqn_cli.hardware import Hardware, has_bfloat16, resolve_hardware
+from dqn_cli.hardware import Hardware, has_bfloat16, refuse_nondeterministic, resolve_hardware
 from dqn_cli.schema import RunOptions
 
 MLP = {"kind": "mlp"}
@@ -82,14 +81,6 @@ class TestAsked:
         with pytest.raises(UsageError, match="device cuda:2: there are 2 CUDA GPUs, cuda:0 to cuda:1"):
             resolved(MLP, device="cuda:2")
 
-    def test_a_pool_without_a_deterministic_gradient_is_refused_on_cuda_alone(self, machine):
-        machine(gpus=1)
-        pooled: Any = {"kind": "impala", "pool": 6}
-        with pytest.raises(UsageError, match=r"deterministic: .*network\.torso\.pool"):
-            resolved(pooled, deterministic=True)
-        resolved(pooled, deterministic=True, device="cpu")
-        resolved({"kind": "impala"}, deterministic=True)
-
 
 def test_bfloat16_of_a_cpu_is_not_that_of_its_gpu(machine):
     machine(flags=[], gpus=1)
@@ -117,3 +108,13 @@ def test_deterministic_kernels_are_asked_of_cuda_alone(monkeypatch):
     finally:
         Hardware(CPU, 1, "float32", "contiguous").apply()
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_a_pool_without_a_deterministic_gradient_is_refused():
+    pooled = RunOptions.model_validate({"network": {"torso": {"kind": "impala", "pool": 6}}})
+    plain = RunOptions.model_validate({"network": {"torso": {"kind": "impala"}}})
+    deterministic = Hardware(CUDA, 1, "float32", "channels_last", deterministic=True)
+    with pytest.raises(UsageError, match=r"deterministic: .*network\.torso\.pool"):
+        refuse_nondeterministic(pooled, deterministic)
+    refuse_nondeterministic(plain, deterministic)
+    refuse_nondeterministic(pooled, Hardware(CUDA, 1, "float32", "channels_last"))

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from dqn_cli import plan as plan_module
 from dqn_cli.build import TARGETS
-from dqn_cli.compose import learning_begins, make_environments, make_training
+from dqn_cli.compose import make_environments, make_training
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.kinds import make
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.plan import RESERVE_BYTES, Plan, check_memory, make_plan, size
-from dqn_cli.schema import RunOptions
+from dqn_cli.schema import RunOptions, learning_begins
 from dqn_cli.training.pacing import Pacing
 
 SMALL = {"torso": {"hidden": [4]}}

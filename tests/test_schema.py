@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from dqn_cli.config import list_presets, load_config
+from dqn_cli.core.errors import UsageError
 from dqn_cli.envs.atari import AtariOptions
 from dqn_cli.schema import RunOptions
 
@@ -137,7 +138,7 @@ CONFLICTS = [
     ({"memory_format": "channels_last"}, "memory_format channels_last serves convolutional torsos"),
     (
         {"learning": {"augmentation": [{"kind": "intensity"}, {"kind": "random_shift"}]}},
-        "learning.augmentation random_shift moves the pixels of images, and torso mlp takes plain numbers",
+        "learning.augmentation random_shift moves pixels of images, and torso mlp takes plain numbers",
     ),
     (
         {"network": {"head": {"kind": "categorical"}}, "learning": {"bootstrap": {"kind": "munchausen"}}},
@@ -164,6 +165,19 @@ CONFLICTS = [
         "learning.value_rescaling has no meaning with learning.bootstrap munchausen",
     ),
     (
+        {"network": {"head": {"kind": "categorical"}}, "learning": {"bootstrap": {"kind": "advantage"}}},
+        "learning.bootstrap advantage has no meaning for head categorical",
+    ),
+    (
+        {"learning": {"value_rescaling": {}, "bootstrap": {"kind": "advantage"}}},
+        "learning.value_rescaling has no meaning with learning.bootstrap advantage",
+    ),
+    (
+        {"learning": {"resets": {"every_updates": 6_126}}},
+        "learning.resets.every_updates 6126 would never reset: as many updates must follow a reset, and the run has "
+        "12250",
+    ),
+    (
         {"network": {"noisy": {}}, "exploration": {"end": 0.2}},
         "network.noisy explores by its noise, and exploration.end 0.2 keeps epsilon from ever getting small",
     ),
@@ -187,6 +201,7 @@ AT_THE_EDGE = [
     {"network": {"head": {"kind": "quantile"}}, "learning": {"bootstrap": {"kind": "munchausen"}}},
     {"learning": {"value_rescaling": {}, "bootstrap": {"kind": "double"}}},
     {"learning": {"augmentation": [{"kind": "intensity"}]}},
+    {"learning": {"resets": {"every_updates": 6_125}}},
 ]
 
 
@@ -243,6 +258,13 @@ class TestConflicts:
         {"learning": {"bootstrap": {"kind": "munchausen", "floor": 0.0}}},
         {"network": {"head": {"kind": "categorical", "v_min": 1.0, "v_max": 1.0}}},
         {"network": {"head": {"kind": "categorical", "atoms": 1}}},
+        {"network": {"head": {"kind": "categorical", "v_min": 1.0, "v_max": 1.0000000001}}},
+        {"network": {"head": {"kind": "categorical", "v_min": -1e300, "v_max": 1e300}}},
+        {"network": {"head": {"kind": "quantile", "quantiles": 1_001}}},
+        {"learning": {"bootstrap": {"kind": "munchausen", "temperature": 1e-300}}},
+        {"learning": {"bootstrap": {"kind": "advantage", "alpha": 1.0}}},
+        {"learning": {"value_rescaling": {"eps": 1e300}}},
+        {"network": {"noisy": {"sigma": 1e300}}},
         {"network": {"noisy": {"sigma": 0.0}}},
         {"unknown": 1},
     ],
@@ -328,3 +350,24 @@ class TestPresets:
         assert (exploration.start, exploration.end, exploration.decay_steps) == (1.0, 0.1, 1_000_000)
         assert exploration.begin_steps in (None, 50_000)
         assert nature.evaluation.epsilon == 0.05
+
+
+class TestTold:
+    def told(self, *overrides: str) -> list[str]:
+        with pytest.raises(UsageError) as refused:
+            load_config("cartpole", overrides, RunOptions, CONFIGS)
+        return str(refused.value).splitlines()
+
+    def test_each_conflict_is_a_problem_of_its_own(self):
+        count, *problems = self.told(
+            "network.head={kind: categorical}", "learning.bootstrap={kind: munchausen}", "learning.value_rescaling={}"
+        )
+        assert count.startswith("4 problems in ")
+        for word in ("learning.loss", "learning.bootstrap", "head categorical", "with learning.bootstrap"):
+            assert sum(word in problem for problem in problems) >= 1
+
+    def test_a_key_of_several_kinds_names_them_all(self):
+        (_, problem) = self.told("learning.bootstrap.alpha=0.5")
+        assert "It is a key of kinds 'munchausen' and 'advantage', and this is kind 'double'" in problem or (
+            "It is a key of kinds 'advantage' and 'munchausen', and this is kind 'double'" in problem
+        )

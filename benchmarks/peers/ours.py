@@ -7,10 +7,10 @@ import sys
 import time
 
 from dqn_cli.cli.options import presets_folder
-from dqn_cli.compose import learning_begins, make_environments, make_training
+from dqn_cli.compose import make_environments, make_training
 from dqn_cli.config.load import load_config
 from dqn_cli.plan import make_plan
-from dqn_cli.schema import RunOptions
+from dqn_cli.schema import RunOptions, learning_begins
 from dqn_cli.training.loop import ReportDue
 
 

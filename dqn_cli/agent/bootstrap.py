@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 from pydantic import Field
 from torch import Tensor
@@ -32,27 +32,34 @@ class GreedyOptions(Options):
     """The target network chooses and evaluates the next action."""
 
     kind: Literal["greedy"] = "greedy"
+    adds_to_rewards: ClassVar[bool] = False
 
 
 class DoubleOptions(Options):
     """The online network chooses the next action, the target network evaluates it."""
 
     kind: Literal["double"] = "double"
+    adds_to_rewards: ClassVar[bool] = False
 
 
 class MunchausenOptions(Options):
     """A softmax policy over next actions, and its log-probability of the action taken as a bonus."""
 
     kind: Literal["munchausen"] = "munchausen"
+    adds_to_rewards: ClassVar[bool] = True
     alpha: Fraction = Field(0.9, description="Factor of the bonus.")
-    temperature: PositiveFloat = Field(0.03, description="Of the softmax, tau in the paper.")
-    floor: Annotated[float, Field(lt=0.0)] = Field(-1.0, description="Least value of tau * log policy in the bonus.")
+    temperature: Annotated[float, Field(ge=1e-6, le=1e6)] = Field(0.03, description="Of the softmax, tau in the paper.")
+    floor: Annotated[float, Field(ge=-1e6, lt=0.0)] = Field(
+        -1.0, description="Least value of tau * log policy in the bonus."
+    )
 
 
 class RescalingOptions(Options):
     """Action values are learnt on a compressed scale, h(x) = sign(x) (sqrt(|x| + 1) - 1) + eps x."""
 
-    eps: PositiveFloat = Field(1.0e-3, description="Of the linear part, without which h has no stable inverse.")
+    eps: Annotated[PositiveFloat, Field(le=1.0)] = Field(
+        1.0e-3, description="Of the linear part, without which h has no stable inverse."
+    )
 
 
 def bellman(prediction: Prediction, reward: Tensor, discount: Tensor) -> Prediction:

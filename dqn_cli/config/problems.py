@@ -64,7 +64,8 @@ def validate(
     for group in _groups(found):
         path = group[0].blamed
         place = next(path[:depth] for depth in range(len(path), -1, -1) if path[:depth] in labels)
-        lines.append((order[place], f"{labels[place]}: {_sentence(group)}"))
+        # A rule of the schema may have several things to say, a line each.
+        lines += [(order[place], f"{labels[place]}: {sentence}") for sentence in _sentence(group).split("\n")]
     lines.sort(key=lambda line: line[0])
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
     raise UsageError("\n".join([f"{count} in {origin}", *(line for _, line in lines)]))
@@ -190,7 +191,8 @@ def _unknown_key(finding: _Finding) -> str:
     key, section, names = str(finding.path[-1]), finding.section, _keys(finding.place)
     owners = [kind for kind in section.kinds if key in _keys(section.of_kind(kind))] if section is not None else []
     if owners:
-        return f"{text}. It is a key of kind '{owners[0]}', and this is kind '{finding.kind}'"
+        kinds = ("kind " if len(owners) == 1 else "kinds ") + " and ".join(f"'{owner}'" for owner in owners)
+        return f"{text}. It is a key of {kinds}, and this is kind '{finding.kind}'"
     if near := nearest(key, names):
         return f"{text}.{near}"
     of_kind = f" of kind '{finding.kind}'" if section is not None else ""

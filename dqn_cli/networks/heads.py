@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import torch
 from pydantic import Field, model_validator
@@ -14,6 +14,11 @@ from dqn_cli.core.options import Counts, Options, PositiveCount
 from dqn_cli.networks.layers import LinearFactory, rectified_stack
 from dqn_cli.networks.outputs import CategoricalOutput, Output, QuantileOutput, ScalarOutput
 from dqn_cli.rules.quantile import midpoints
+
+MOST_ATOMS = 1_000
+"""A loss compares each of them with each: a million numbers for an item."""
+
+_Return = Annotated[float, Field(ge=-1e9, le=1e9)]
 
 
 class Head(Protocol):
@@ -47,6 +52,8 @@ class ScalarOptions(Options):
     """One value for each action."""
 
     kind: Literal["scalar"] = "scalar"
+    distributional: ClassVar[bool] = False
+    pairs: ClassVar[int] = 0
     dueling: bool = Field(False, description="Separate streams for state value and advantages.")
     hidden: Counts = Field((), description="Width of each hidden layer of a stream.")
 
@@ -105,9 +112,10 @@ class CategoricalOptions(Options):
     """A distribution of the return over fixed atoms for each action (C51, Bellemare et al. 2017)."""
 
     kind: Literal["categorical"] = "categorical"
-    atoms: Annotated[PositiveCount, Field(ge=2, le=10_000)] = Field(51, description="Number of atoms.")
-    v_min: float = Field(-10.0, description="Return of the lowest atom.")
-    v_max: float = Field(10.0, description="Return of the highest atom.")
+    distributional: ClassVar[bool] = True
+    atoms: Annotated[PositiveCount, Field(ge=2, le=MOST_ATOMS)] = Field(51, description="Number of atoms.")
+    v_min: _Return = Field(-10.0, description="Return of the lowest atom.")
+    v_max: _Return = Field(10.0, description="Return of the highest atom.")
     dueling: bool = Field(False, description="Separate streams for state value and advantages.")
     hidden: Counts = Field((), description="Width of each hidden layer of a stream.")
 
@@ -115,7 +123,17 @@ class CategoricalOptions(Options):
     def _ordered(self) -> CategoricalOptions:
         if not self.v_min < self.v_max:
             raise ValueError(f"v_min {self.v_min:g} must be below v_max {self.v_max:g}")
+        if (self.v_max - self.v_min) / self.atoms < 1e-6 * max(abs(self.v_min), abs(self.v_max)):
+            raise ValueError(
+                f"{self.atoms} atoms from v_min {self.v_min:.9g} to v_max {self.v_max:.9g} lie too close to be told "
+                "apart in float32: use fewer, or a wider range"
+            )
         return self
+
+    @property
+    def pairs(self) -> int:
+        """Numbers that the loss of one item compares."""
+        return self.atoms**2
 
 
 class CategoricalHead(nn.Module):
@@ -144,9 +162,15 @@ class QuantileOptions(Options):
     """Quantiles of the return at fixed fractions for each action (QR-DQN, Dabney et al. 2018a)."""
 
     kind: Literal["quantile"] = "quantile"
-    quantiles: Annotated[PositiveCount, Field(le=10_000)] = Field(200, description="Number of quantiles.")
+    distributional: ClassVar[bool] = True
+    quantiles: Annotated[PositiveCount, Field(le=MOST_ATOMS)] = Field(200, description="Number of quantiles.")
     dueling: bool = Field(False, description="Separate streams for state value and advantages.")
     hidden: Counts = Field((), description="Width of each hidden layer of a stream.")
+
+    @property
+    def pairs(self) -> int:
+        """Numbers that the loss of one item compares."""
+        return self.quantiles**2
 
 
 class QuantileHead(nn.Module):

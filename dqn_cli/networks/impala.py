@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,6 +20,7 @@ class ImpalaOptions(Options):
     """Sections of a convolution, a max pool and two residual blocks; then fully connected layers with ReLU."""
 
     kind: Literal["impala"] = "impala"
+    convolutional: ClassVar[bool] = True
     channels: Annotated[Counts, Field(min_length=1)] = Field(
         (16, 32, 32), description="Output channels of each section."
     )

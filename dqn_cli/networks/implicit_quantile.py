@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 from math import pi
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from dqn_cli.core.options import Counts, Options, PositiveCount
+from dqn_cli.networks.heads import MOST_ATOMS
 from dqn_cli.networks.layers import LinearFactory
 from dqn_cli.networks.outputs import ImplicitQuantileOutput
 from dqn_cli.rules.quantile import midpoints
 
-_Number = Annotated[PositiveCount, Field(le=10_000)]
+_Number = Annotated[PositiveCount, Field(le=MOST_ATOMS)]
 
 
 class ImplicitQuantileOptions(Options):
     """Quantiles of the return at random fractions for each action (IQN, Dabney et al. 2018b)."""
 
     kind: Literal["implicit_quantile"] = "implicit_quantile"
+    distributional: ClassVar[bool] = True
     quantiles: _Number = Field(64, description="Random fractions in an update, N and N' in the paper.")
     acting_quantiles: _Number = Field(32, description="Fixed fractions behind a choice of action, K in the paper.")
     cosines: _Number = Field(64, description="Cosine features of a fraction.")
     dueling: bool = Field(False, description="Separate streams for state value and advantages.")
     hidden: Counts = Field((), description="Width of each hidden layer of a stream.")
+
+    @property
+    def pairs(self) -> int:
+        """Numbers that the loss of one item compares."""
+        return self.quantiles**2
 
 
 class ImplicitQuantileHead(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -16,7 +17,9 @@ from dqn_cli.networks.layers import LinearFactory, fan_in_uniform
 class NoisyOptions(Options):
     """Factorised noise on the weights of the head's layers."""
 
-    sigma: PositiveFloat = Field(0.5, description="Initial scale of the noise, divided by the root of the inputs.")
+    sigma: Annotated[PositiveFloat, Field(le=1_000.0)] = Field(
+        0.5, description="Initial scale of the noise, divided by the root of the inputs."
+    )
 
 
 class NoisyLinear(nn.Module):

@@ -14,7 +14,10 @@ from dqn_cli.rules.td import select_action, td_target
 
 
 class Prediction(Protocol):
-    """What is said of one action of each observation."""
+    """What is said of one action of each observation.
+
+    Every kind has all of it: which combinations have an agreed meaning is the config's affair.
+    """
 
     def mean(self) -> Tensor:
         """Returns the expected return ``[B]``."""

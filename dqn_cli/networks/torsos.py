@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -18,6 +18,7 @@ class MlpOptions(Options):
     """Fully connected layers with ReLU."""
 
     kind: Literal["mlp"] = "mlp"
+    convolutional: ClassVar[bool] = False
     hidden: Counts = Field((256, 256), description="Width of each layer.")
     layer_norm: bool = Field(False, description="Layer normalisation before each ReLU.")
 
@@ -48,6 +49,7 @@ class CnnOptions(Options):
     """Convolutions without padding, then fully connected layers, all with ReLU."""
 
     kind: Literal["cnn"] = "cnn"
+    convolutional: ClassVar[bool] = True
     channels: Counts = Field((32, 64, 64), description="Output channels of each convolution.")
     kernels: Counts = Field((8, 4, 3), description="Kernel size of each convolution, in pixels.")
     strides: Counts = Field((4, 2, 1), description="Stride of each convolution, in pixels.")

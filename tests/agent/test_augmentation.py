@@ -95,6 +95,21 @@ class TestAugmentations:
         for name in ("action", "reward", "discount", "weight", "key"):
             assert getattr(changed, name) is getattr(batch, name)
 
+    def test_augmentations_follow_each_other_on_both_sides(self):
+        def twice(observation: Tensor, _: torch.Generator) -> Tensor:
+            return observation * 2.0
+
+        def one_more(observation: Tensor, _: torch.Generator) -> Tensor:
+            return observation + 1.0
+
+        batch = self.batch()
+        changed = Augmentations([twice, one_more], generator())(batch)
+        for after, before in (
+            (changed.observation, batch.observation),
+            (changed.next_observation, batch.next_observation),
+        ):
+            assert torch.equal(after, before * 2.0 + 1.0)
+
     def test_the_two_sides_are_changed_independently(self):
         changed = Augmentations([RandomShift(2)], generator())(self.batch())
         assert not torch.equal(changed.observation, changed.next_observation)

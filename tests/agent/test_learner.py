@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -227,6 +228,22 @@ class TestState:
             subject.load_state_dict(state)
             assert_same_bits(self.outcome(subject, range(5, 10)), expected)
             assert subject.report() == report
+
+
+def test_augmentations_change_what_is_learnt_from():
+    def blank(observation: torch.Tensor, _: torch.Generator) -> torch.Tensor:
+        return torch.zeros_like(observation)
+
+    blanked = learner(AdamOptions(), NEVER, GreedyOptions(), augmentations=Augmentations([blank], torch.Generator()))
+    plain = learner(AdamOptions(), NEVER, GreedyOptions())
+    transitions = random_batch(0)
+    nothing = replace(
+        transitions,
+        observation=torch.zeros_like(transitions.observation),
+        next_observation=torch.zeros_like(transitions.next_observation),
+    )
+    assert torch.equal(blanked.update(transitions, step=0), plain.update(nothing, step=0))
+    assert_same_bits(weights(blanked.online), weights(plain.online))
 
 
 class TestRandomness:

@@ -213,4 +213,49 @@ VARIANT_DEFECTS = (
         "                pass",
         "tests/agent/test_targets.py",
     ),
+    Defect(
+        "value rescaling that does nothing",
+        "dqn_cli/compose.py",
+        "bellman if rescaling is None else rescaled(rescaling.eps)",
+        "bellman",
+        "tests/test_compose.py",
+    ),
+    Defect(
+        "a torso that is always kept",
+        "dqn_cli/compose.py",
+        "resets.every_updates, resets.keep_torso, last",
+        "resets.every_updates, 1.0, last",
+        "tests/test_compose.py",
+    ),
+    Defect(
+        "Munchausen's options swapped",
+        "dqn_cli/build.py",
+        "MunchausenBootstrap(o.alpha, o.temperature, o.floor)",
+        "MunchausenBootstrap(o.temperature, o.alpha, o.floor)",
+        "tests/test_compose.py",
+    ),
+    Defect(
+        "the gap of the next observation",
+        "dqn_cli/agent/advantage.py",
+        "values = here.values()",
+        "values = there.values()",
+        "tests/agent/test_advantage.py",
+    ),
+    Defect(
+        "augmentations left out", LEARNER, "batch = self._augmentations(batch)", "pass", "tests/agent/test_learner.py"
+    ),
+    Defect(
+        "the first augmentation of successors lost",
+        AUGMENTATION,
+        "step(successor, self.generator)",
+        "step(batch.next_observation, self.generator)",
+        "tests/agent/test_augmentation.py",
+    ),
+    Defect(
+        "a mixture of quantiles that forgets the policy",
+        OUTPUTS,
+        "(policy[:, :, None] * quantiles).sum(1)",
+        "quantiles.mean(1)",
+        "tests/networks/test_distributional_heads.py",
+    ),
 )

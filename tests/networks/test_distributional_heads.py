@@ -113,6 +113,21 @@ class TestImplicit:
         every = subject.quantiles(features(), prediction.fractions)
         torch.testing.assert_close(prediction.quantiles, every[torch.arange(BATCH), ACTION])
 
+    def test_a_mixture_of_one_action_is_the_selection_of_it(self):
+        subject = head(self.OPTIONS)
+        output, state = subject(features()), subject._generator.get_state()
+        selected = output.select(ACTION)
+        subject._generator.set_state(state)
+        mixed = output.mix(torch.nn.functional.one_hot(ACTION, ACTIONS).float())
+        torch.testing.assert_close(mixed.quantiles, selected.quantiles)
+        assert torch.equal(mixed.fractions, selected.fractions)
+
+    def test_a_mixture_is_the_expectation_of_each_quantile(self):
+        subject, policy = head(self.OPTIONS), torch.tensor([[0.25, 0.75]]).expand(BATCH, -1)
+        mixed = subject(features()).mix(policy)
+        every = subject.quantiles(features(), mixed.fractions)
+        torch.testing.assert_close(mixed.quantiles, 0.25 * every[:, 0] + 0.75 * every[:, 1])
+
     def test_values_come_from_fixed_fractions_and_draw_nothing(self):
         subject = head(self.OPTIONS)
         output, state = subject(features()), subject._generator.get_state()

@@ -11,12 +11,12 @@ import pytest
 import torch
 from gymnasium.envs.classic_control import CartPoleEnv
 
-from dqn_cli.compose import Training, learning_begins, make_environments, make_training
+from dqn_cli.compose import Training, make_environments, make_training
 from dqn_cli.core.errors import BrokenEnvironmentError
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.plan import make_plan
 from dqn_cli.replay.segments import ReplaySegments
-from dqn_cli.schema import RunOptions
+from dqn_cli.schema import RunOptions, learning_begins
 from dqn_cli.training.loop import CheckpointDue, EpisodeFinished, EvaluationDue, Event, Finished, ReportDue
 from dqn_cli.training.pacing import Pacing
 from tests.core.saving import reloaded
