@@ -11,6 +11,7 @@ from gymnasium import spaces
 
 FAULTS = (
     "reset outside",
+    "later reset outside",
     "outside late",
     "unseeded reward",
     "truncated by lifetime",
@@ -39,7 +40,8 @@ class Faulty(gymnasium.Env[np.ndarray, np.int64]):
         super().reset(seed=seed)
         self._time, self._episodes = 0, self._episodes + 1
         observation = self.np_random.random(3, np.float32)
-        return observation + (self._fault == "reset outside"), {}
+        outside = self._fault == "reset outside" or (self._fault == "later reset outside" and self._episodes > 1)
+        return observation + outside, {}
 
     def step(self, action):
         self._time, self._steps = self._time + 1, self._steps + 1

@@ -9,6 +9,7 @@ import pytest
 from dqn_cli.agent.learner import Learner
 from dqn_cli.envs.lineage import TrainingSeeds
 from dqn_cli.experiments.audit.environments import EnvironmentChecks
+from dqn_cli.experiments.audit.report import Check
 from dqn_cli.experiments.audit.session import WRAPS
 from dqn_cli.replay.samplers import UniformSampler
 from dqn_cli.schema import RunOptions
@@ -160,10 +161,21 @@ def test_episodes_are_played_again_in_another_order():
     assert set(found) == {"episodes played again"}
 
 
-def test_the_first_observation_of_every_episode_is_held_to_its_space():
-    checks = EnvironmentChecks(RunOptions.model_validate({"env": {"id": faulty_id("reset outside")}}), 0)
-    checks.check_spaces(5)  # no episode ends in these
-    assert "reset: [" in str(checks.spaces.failure)
+def bare(fault: str, steps: int) -> EnvironmentChecks:
+    checks = EnvironmentChecks(RunOptions.model_validate({"env": {"id": faulty_id(fault)}}), 0)
+    checks.check_spaces(steps)
+    return checks
+
+
+class TestOneEnvironmentAlone:
+    def test_the_first_observation_of_every_episode_is_held_to_its_space(self):
+        assert "reset: [" in str(bare("reset outside", 5).spaces.failure)  # no episode ends in these
+        assert "the reset after step 11: [" in str(bare("later reset outside", 20).spaces.failure)
+
+    def test_rewards_are_held_to_be_finite(self):
+        checks = bare("nan late", 50)
+        assert "step 39 with action" in str(checks.finite.failure)
+        assert checks.steps.failure is None
 
 
 def test_a_reward_that_no_finished_episode_holds(monkeypatch):
@@ -180,6 +192,10 @@ def test_what_an_environment_says_is_one_line_without_control_characters():
     assert len(said) < 2_000
     assert said.isprintable()
     assert all(line.isprintable() for line in report.text().split("\n"))
+    check = Check("a check", "guards nothing")
+    check.hold(False, "one\ntwo \x1b[31m" + 5_000 * "x")
+    assert str(check.failure).startswith("one two \\x1b[31mxxx")
+    assert len(str(check.failure)) < 2_000
 
 
 def test_an_environment_whose_limit_counts_over_its_life_is_found_in_the_replayed_episodes(monkeypatch):

@@ -11,6 +11,7 @@ import pytest
 
 from dqn_cli.core.types import Batch
 from dqn_cli.envs.contract import StepResult
+from dqn_cli.envs.lineage import TrainingSeeds
 from dqn_cli.envs.vector import EpisodicVector
 from dqn_cli.replay.buffer import Replay
 from dqn_cli.replay.frames import DenseHostFrames
@@ -220,6 +221,34 @@ def test_of_actions_on_their_way(monkeypatch):
     assert {"steps handed on", "actions"} <= set(failed(audited()))
 
 
+def test_of_a_reset_of_everyone(monkeypatch):
+    """Where one episode ends, those of the neighbours are reset too (trap 28)."""
+    begin = EpisodicVector._begin
+    monkeypatch.setattr(EpisodicVector, "_begin", lambda self, mask: begin(self, mask | True))
+    found = failed(audited("Bimodal"))
+    assert "did not end and was reset" in found["episode ends"]
+
+
+def test_of_environments_that_play_the_same_episodes(monkeypatch):
+    seed = TrainingSeeds.next_seed
+    monkeypatch.setattr(TrainingSeeds, "next_seed", lambda self, index, *rest: seed(self, 0, *rest))
+    assert "environments 0 and 1 both played episode 0 from seed" in failed(audited())["episode records"]
+
+
+def test_of_one_buffer_for_all_observations(monkeypatch):
+    recv = EpisodicVector.recv
+    buffer: list[Any] = []
+
+    def wrong(self: EpisodicVector) -> StepResult:
+        result = recv(self)
+        buffer[:] = buffer or [np.empty_like(result.observation)]
+        buffer[0][:] = result.observation
+        return replace(result, observation=buffer[0])
+
+    monkeypatch.setattr(EpisodicVector, "recv", wrong)
+    assert "another observation of the step before" in failed(audited())["steps handed on"]
+
+
 def test_of_an_observation_that_is_written_again(monkeypatch):
     restart = EpisodicVector._restart
 
@@ -232,6 +261,12 @@ def test_of_an_observation_that_is_written_again(monkeypatch):
     assert {"steps handed on", "successors"} <= set(failed(audited()))
 
 
+def test_of_items_that_outlive_their_frames(monkeypatch):
+    """The second session cuts its episodes so short that a ring of large frames is crowded."""
+    monkeypatch.setattr(ItemTable, "expire", lambda *_: None)
+    assert "items that live" in failed(breakout(1_200, num_envs=2))
+
+
 @pytest.mark.parametrize("ends", [True, False])
 def test_of_lost_lives(ends, monkeypatch):
     """The config says the one, the code does the other."""
@@ -241,4 +276,4 @@ def test_of_lost_lives(ends, monkeypatch):
         init(self, *arguments, **(named | {"terminal_on_life_loss": not ends}))
 
     monkeypatch.setattr(EpisodicVector, "__init__", wrong)
-    assert "episode ends" in failed(breakout(400, num_envs=2, terminal_on_life_loss=ends))
+    assert "episode ends" in failed(breakout(240, num_envs=2, terminal_on_life_loss=ends))

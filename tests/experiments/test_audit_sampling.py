@@ -81,10 +81,9 @@ def test_a_uniform_sampler_that_is_too_even(monkeypatch):
     assert "a chi-square that is -" in found["sampling frequencies"]
 
 
-@pytest.mark.parametrize("steps", [400, 4_000])
-def test_single_items_of_larger_replays(steps, monkeypatch):
+def test_a_single_item_of_a_larger_replay(monkeypatch):
     monkeypatch.setattr(UniformSampler, "sample", newest_never)
-    assert "sampling frequencies" in failed(audited(steps=steps))
+    assert "sampling frequencies" in failed(audited(steps=2_500))
 
 
 def test_weights_of_two(monkeypatch):
@@ -121,6 +120,14 @@ def test_a_defect_of_prioritized_replay(defect, check, monkeypatch):
     exec(source.replace(one.right, one.wrong), namespace)
     monkeypatch.setattr("dqn_cli.build.PrioritizedSampler", namespace["PrioritizedSampler"])
     assert check in failed(audited(sampler={"kind": "prioritized"}))
+
+
+def test_a_beta_that_stops_where_no_audit_plays(monkeypatch):
+    """Batches are drawn at agent steps of the whole run."""
+    sample = PrioritizedSampler.sample
+    monkeypatch.setattr(PrioritizedSampler, "sample", lambda self, size, step: sample(self, size, min(step, 1_000)))
+    found = failed(audited(sampler={"kind": "prioritized"}))
+    assert "in a batch of agent step 25000" in found["importance weights"]
 
 
 @pytest.mark.parametrize("part", [0, -1])

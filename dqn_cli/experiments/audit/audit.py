@@ -14,6 +14,9 @@ from dqn_cli.hardware import resolve_hardware
 from dqn_cli.schema import RunOptions
 
 _LEAST_BARE_STEPS = 500
+_LONGEST_CUT = 20
+"""So short that episodes take more frames than a ring of large ones has to spare, and items leave for want of them."""
+
 _TWIN_STEPS = 200
 
 
@@ -21,7 +24,7 @@ def audit(options: RunOptions, steps: int) -> AuditReport:
     """Runs the environments, writer, replay and sampler of a config beside a naive recorder, and compares.
 
     Two sessions of random play: one as the config says, and one whose episodes are cut at half the length that they
-    had in the first, so that truncation is seen too.
+    had in the first or sooner, so that truncation and a crowded ring of frames are seen too.
 
     Args:
         options: The config; its replay is made so small that the ring wraps.
@@ -40,7 +43,8 @@ def audit(options: RunOptions, steps: int) -> AuditReport:
 
     vector_steps = max(20, steps // 2 // num_envs(options))
     for number in range(2):
-        cut = _cut(sessions[0].episodes, vector_steps) if sessions else None
+        longest = max(_LONGEST_CUT, 2 * options.replay.n_step)
+        cut = _cut(sessions[0].episodes, min(longest, vector_steps // 6)) if sessions else None
         session = Session(options, hardware, vector_steps, cut, number, environments.finite)
         sessions.append(session)
         guarded(session.run)
@@ -60,8 +64,7 @@ def audit(options: RunOptions, steps: int) -> AuditReport:
     )
 
 
-def _cut(episodes: list[SeenEpisode], vector_steps: int) -> int:
-    """Returns a length that most episodes would exceed, and that several fit into a session."""
+def _cut(episodes: list[SeenEpisode], longest: int) -> int:
+    """Returns a length of at most ``longest`` that most episodes would exceed."""
     lengths = [len(episode.transitions) for episode in episodes]
-    typical = int(statistics.median(lengths)) if lengths else vector_steps
-    return max(2, min(typical // 2, vector_steps // 6))
+    return max(2, min(int(statistics.median(lengths)) // 2, longest) if lengths else longest)
