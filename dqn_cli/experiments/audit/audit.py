@@ -54,6 +54,8 @@ def audit(options: RunOptions, steps: int) -> AuditReport:
         guarded(lambda: environments.check_twins(_TWIN_STEPS))
     for session in sessions:
         guarded(lambda: environments.check_lineages(session.episodes, steps))  # noqa: B023 used in this turn
+    if environments.steps.failure is None:
+        guarded(sessions[0].time_learner)
     return AuditReport(
         sessions[0].name,
         sum(session.steps for session in sessions),

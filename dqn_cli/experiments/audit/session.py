@@ -30,6 +30,8 @@ _BATCH = 32
 _BATCHES = 200
 _LOOKS = 20
 _UPDATES = 3
+_UPDATE_SECONDS = 2.0
+"""An update of a wide network takes ten seconds on a small machine, and nothing is compared with it."""
 
 
 class Session:
@@ -90,13 +92,16 @@ class Session:
             self._play(self._environments)
         finally:
             self._environments.close()
-        replay, size = self._training.replay, self._options.learning.batch_size
         self.ledger.check_living()
-        if len(replay):
+        if len(self._training.replay):
             self._sampling.check_frequencies(_BATCH, self._options.total_steps)
-            for _ in range(_UPDATES):
-                batch = self._timed("batch", lambda: replay.sample(size, self.steps))
-                self._timed("update", lambda: self._training.learner.update(batch, self.steps))  # noqa: B023
+
+    def time_learner(self) -> None:
+        """Learns from some batches, for the times alone: nothing is compared any more."""
+        replay, size = self._training.replay, self._options.learning.batch_size
+        while len(replay) and self._counts["update"] < _UPDATES and self._seconds["update"] < _UPDATE_SECONDS:
+            batch = self._timed("batch", lambda: replay.sample(size, self.steps))
+            self._timed("update", lambda: self._training.learner.update(batch, self.steps))  # noqa: B023
 
     def milliseconds(self) -> dict[str, float]:
         """Returns the mean time of each part."""
