@@ -89,11 +89,16 @@ def presets() -> list[str]:
 def main() -> None:
     """Parses the command line and runs the audits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("presets", nargs="*", help="these presets alone, whose records replace the earlier ones")
     parser.add_argument("--only", choices=("presets", "atari"), help="one half, whose records replace the earlier ones")
     arguments = parser.parse_args()
     path = HERE / "data" / "audits.json"
     content = json.loads(path.read_text()) if path.exists() else {}
-    if arguments.only != "atari":
+    if arguments.presets:
+        anew = {preset: audit(preset, []) for preset in arguments.presets}
+        content["presets"] = [anew.get(record["preset"], record) for record in content["presets"]]
+        arguments.only = "presets"
+    elif arguments.only != "atari":
         content["presets"] = [audit(preset, []) for preset in presets()]
     if arguments.only != "presets":
         content["atari"] = [
