@@ -39,7 +39,7 @@ test-cuda: setup ## run the tests that need a CUDA GPU
 	  echo "test-cuda: skipped, there is no CUDA GPU here"; \
 	fi
 
-mutants: setup ## show that the tests catch each of some eighty defects, ten minutes or so
+mutants: setup ## show that the tests catch each of more than a hundred defects, a quarter of an hour
 	$(BIN)/python tests/mutants/run.py
 
 check: setup ## everything but the tests: format, lint, types, floors, generated docs
