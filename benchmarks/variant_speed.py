@@ -68,7 +68,7 @@ def main() -> None:
     every = [name for name in list_presets(presets_folder()) if name.startswith("atari") and name != "atari/pong-cpu"]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("presets", nargs="*", help="presets  [default: every Atari preset with 84x84 frames]")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="learner threads  [default: as in training]")
     parser.add_argument("--out", type=Path, default=HERE / "data" / "variant_speed.json")
     arguments = parser.parse_args()
