@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 train: setup ## train the CartPole preset, a few minutes on one core
 	$(BIN)/dqn train configs/cartpole.yaml
 
-learn: setup ## show that every variant learns CartPole, on two seeds, an hour or two
+learn: setup ## show that every variant learns CartPole, on two seeds, half an hour
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/learn.py
 
 test: setup ## run the tests
