@@ -29,6 +29,7 @@ from dqn_cli.build import (
     TARGETS,
     TORSOS,
 )
+from dqn_cli.core.interruption import Waiting
 from dqn_cli.core.kinds import make
 from dqn_cli.core.rng import stream, torch_stream
 from dqn_cli.core.schedules import LinearSchedule
@@ -43,6 +44,7 @@ from dqn_cli.networks.qnetwork import QNetwork
 from dqn_cli.replay.buffer import Replay, ring_frames
 from dqn_cli.replay.frames import DenseHostFrames
 from dqn_cli.replay.items import ItemTable
+from dqn_cli.replay.segments import SEGMENT_BYTES
 from dqn_cli.replay.writer import NStepWriter
 from dqn_cli.schema import RunOptions, planned_pacing
 from dqn_cli.training.loop import Calendar, ReturnGoal, TrainingLoop
@@ -75,6 +77,7 @@ def make_environments(
     seeds: SeedPolicy | None = None,
     max_episode_frames: int | None = None,
     tap: Callable[[VectorBackend], VectorBackend] | None = None,
+    waiting: Waiting | None = None,
 ) -> EpisodicVector:
     """Makes the environments of a run.
 
@@ -83,6 +86,7 @@ def make_environments(
         seeds: Seeds the episodes; None: as in training.
         max_episode_frames: Cap on the emulator frames of an episode; None: the environment's own.
         tap: Puts something between the environments and the stream of their episodes.
+        waiting: Knows when the environments are waited for.
     """
     env = options.env
     backend = make(ENVIRONMENTS, env)
@@ -91,6 +95,7 @@ def make_environments(
         seeds or TrainingSeeds(options.seed, backend.spec.seed_every_steps),
         max_episode_frames=max_episode_frames or getattr(env, "max_episode_frames", None),
         terminal_on_life_loss=getattr(env, "terminal_on_life_loss", False),
+        waiting=waiting,
     )
 
 
@@ -167,6 +172,7 @@ def make_training(options: RunOptions, hardware: Hardware, environments: Episodi
             report_steps=min(10_000, max(spec.num_envs, options.total_steps // REPORTS)),
             evaluation_steps=options.evaluation.every_steps,
             checkpoint_steps=options.checkpoint.every_steps,
+            stream_steps=max(1, SEGMENT_BYTES // spec.observation.frame_bytes),
         ),
         ReturnGoal(stop.return_mean, stop.window) if stop else None,
     )

@@ -6,15 +6,25 @@ import time
 from collections.abc import Callable
 
 from dqn_cli.compose import Training
-from dqn_cli.core.errors import BrokenEnvironmentError, DqnError, RunError, UsageError
+from dqn_cli.core.errors import BrokenEnvironmentError, DivergedError, DqnError, RunError, UsageError
+from dqn_cli.core.interruption import Interrupted
 from dqn_cli.core.stateful import State
 from dqn_cli.evaluate import Evaluation, Evaluator
 from dqn_cli.hardware import Hardware
 from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.progress import ProgressDisplay, Snapshot
 from dqn_cli.training.checkpoint import CheckpointWriter
-from dqn_cli.training.loop import CheckpointDue, EpisodeFinished, EvaluationDue, Event, Finished, ReportDue
-from dqn_cli.training.run_folder import RunLogs
+from dqn_cli.training.loop import (
+    CheckpointDue,
+    EpisodeFinished,
+    EvaluationDue,
+    Event,
+    Finished,
+    ReportDue,
+    StreamDue,
+)
+from dqn_cli.training.run_logs import RunLogs
+from dqn_cli.training.sanity import SanityMonitor, SanityWarning, q_limit, refuse_non_finite
 from dqn_cli.training.signals import StopRequest
 
 
@@ -28,7 +38,7 @@ class RunKeeper:
         logs: Where numbers go.
         checkpoints: Where states go.
         progress: What a person sees.
-        request: A signal that has arrived.
+        request: Signals that have arrived.
     """
 
     def __init__(
@@ -44,15 +54,18 @@ class RunKeeper:
         self._training, self._options = training, options
         self._logs, self._checkpoints, self._progress = logs, checkpoints, progress
         self._request = request
-        request.listen(self._request_stop)
+        request.listen(self._request_stop, self._request_save)
+        self._sanity = SanityMonitor(training.environments.spec.num_envs)
         evaluation = options.evaluation
         self._evaluator = Evaluator(
             options, hardware, evaluation.episodes, evaluation.epsilon, options.seed, "training evaluation"
         )
         self.evaluation: Evaluation | None = None
         self.saved_step = self.evaluated_step = -1
+        self.finished: str | None = None  # why, once everything is done
         self._unsaved = False  # something was logged or scored since the last save
         self._interrupted: int | None = None  # step of an evaluation that a signal or a failure ended
+        self._failure: RunError | None = None  # to save, in the midst of an evaluation
         self._best: float | None = None
         self._latest: dict[str, float] = {}
         self._episodes: list[tuple[float, int]] = []  # return and length since the last report
@@ -71,9 +84,13 @@ class RunKeeper:
 
         Raises:
             RunError: Something failed; where it was an environment, the state before its step is saved, and where it
-                was an evaluation, that of training.
+                was an evaluation, that of training. Where training diverged, the checkpoint from before stays.
+            Interrupted: Before training began.
         """
         try:
+            if self._interrupted is not None:
+                self._aside(lambda: self._evaluate(self._training.loop.step))
+                self._save(self._training.loop.step)
             for event in self._training.loop.run():
                 self._handle(event)
                 if isinstance(event, Finished):
@@ -92,18 +109,21 @@ class RunKeeper:
                 self._logs.episode(step, episode)
                 self._episodes.append((episode.score, episode.length))
                 self._unsaved = True
+                self._warn(self._sanity.episode(step, episode.score))
                 self._show()
             case ReportDue(step):
                 self._report(step)
                 self._show()
             case EvaluationDue(step):
                 self._aside(lambda: self._evaluate(step))
+            case StreamDue():
+                self._aside(lambda: self._checkpoints.stream(self._training.replay))
             case CheckpointDue(step):
                 self._aside(lambda: self._save(step))
-            case Finished(step):
-                self._finish(step)
+            case Finished(step, reason):
+                self._finish(step, reason)
 
-    def _finish(self, step: int) -> None:
+    def _finish(self, step: int, reason: str) -> None:
         if self._request.signal is not None:
             self._progress.message(f"step {step:,}: stopping; Ctrl-C again ends at once, without saving")
             self._save(step)
@@ -113,6 +133,8 @@ class RunKeeper:
             if self._options.evaluation.every_steps is not None and step != self.evaluated_step:
                 self._save(step)  # an evaluation that fails loses nothing
                 self._evaluate(step)
+            if self._request.signal is None:  # the evaluation may have been ended by one
+                self.finished, self._unsaved = reason, True
             self._save(step)
         self._show()
 
@@ -130,6 +152,7 @@ class RunKeeper:
         self._speed = (step - last_step) / max(1e-9, now - last_time - self._away)
         self._reported, self._away = (step, now), 0.0
         fresh = self._training.learner.report()
+        refuse_non_finite(step, fresh.get("loss"), fresh.get("q_mean"))
         self._latest |= fresh
         count = len(self._episodes)
         self._logs.metrics(
@@ -148,6 +171,15 @@ class RunKeeper:
         )
         self._episodes.clear()
         self._unsaved = True
+        replay = self._options.replay
+        limit = q_limit(self._training.replay.items.largest_reward(), self._options.learning.gamma**replay.n_step)
+        self._warn(self._sanity.report(step, fresh.get("q_mean"), limit))
+
+    def _warn(self, warnings: list[SanityWarning]) -> None:
+        for warning in warnings:
+            self._logs.warning(warning.step, warning.name, warning.message)
+            self._progress.message(f"step {warning.step:,}: warning {warning.name}: {warning.message}")
+            self._unsaved = True
 
     def _show(self) -> None:
         loop = self._training.loop
@@ -167,16 +199,17 @@ class RunKeeper:
     def _evaluate(self, step: int) -> None:
         if step == self.evaluated_step:
             return
+        self._interrupted, self._unsaved = step, True  # whatever is saved before it is over repeats it
         try:
-            evaluation = self._evaluator.evaluate(
-                self._training.learner.online, lambda: self._request.signal is not None
-            )
+            with self._request.waiting:  # an evaluation changes nothing that is saved
+                evaluation = self._evaluator.evaluate(self._training.learner.online, lambda: self._leaves(step))
+        except Interrupted:
+            return
         except DqnError as failure:
-            self._interrupted = step
             raise self._failed_evaluation(step, failure) from failure
-        self._unsaved = True
+        if self._failure is not None:
+            raise self._failure
         if evaluation is None:
-            self._interrupted = step
             return
         self.evaluation, self.evaluated_step, self._interrupted = evaluation, step, None
         summary = evaluation.summary
@@ -192,6 +225,16 @@ class RunKeeper:
             if self._options.checkpoint.keep_best:
                 self._checkpoints.save_best(step, self._training.learner.online.state_dict())
 
+    def _leaves(self, step: int) -> bool:
+        """Returns whether an evaluation must end now; saves in its midst where that is asked for."""
+        if self._training.loop.save_requested:
+            self._training.loop.save_requested = False
+            try:
+                self._save(step)
+            except RunError as failure:  # it is none of the evaluation
+                self._failure = failure
+        return self._failure is not None or self._request.signal is not None
+
     @staticmethod
     def _failed_evaluation(step: int, failure: DqnError) -> BrokenEnvironmentError:
         """Returns a failure that says that it is not one of the environments of training."""
@@ -202,6 +245,11 @@ class RunKeeper:
     def _save(self, step: int) -> None:
         if step == self.saved_step and not self._unsaved:
             return
+        if not self._training.learner.is_finite():
+            raise DivergedError(
+                f"training has diverged before step {step:,}: losses or weights are no finite numbers; lower "
+                "learning.optimizer.lr, or set learning.max_grad_norm"
+            )
         self._logs.flush()
         training = self._training
         state: State = {
@@ -211,7 +259,7 @@ class RunKeeper:
             "environments": training.environments.state_dict(),
             "loop": training.loop.state_dict(),
             "keeper": self.state_dict(),
-            "log_offsets": self._logs.offsets(),
+            "log_marks": self._logs.marks(),
         }
         self._checkpoints.save(step, state["learner"]["online"], state, training.replay)
         self.saved_step, self._unsaved = step, False
@@ -219,6 +267,8 @@ class RunKeeper:
     def state_dict(self) -> State:
         """Returns what the next report, evaluation and choice of the best depend on."""
         return {
+            "finished": self.finished,
+            "sanity": self._sanity.state_dict(),
             "best": self._best,
             "evaluated_step": self.evaluated_step,
             "interrupted": self._interrupted,
@@ -230,7 +280,10 @@ class RunKeeper:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Takes over a state that ``state_dict`` returned; the clock goes on where it stood."""
+        """Takes over a state that ``state_dict`` returned, behind all others; the clock goes on where it stood."""
+        self.saved_step, self._unsaved = self._training.loop.step, False
+        self.finished = state["finished"]
+        self._sanity.load_state_dict(state["sanity"])
         now = time.monotonic()
         self._best, self._interrupted = state["best"], state["interrupted"]
         self.evaluated_step = int(state["evaluated_step"])
@@ -241,3 +294,6 @@ class RunKeeper:
 
     def _request_stop(self) -> None:
         self._training.loop.stop_requested = True
+
+    def _request_save(self) -> None:
+        self._training.loop.save_requested = True

@@ -35,10 +35,12 @@ from dqn_cli.run import Outcome, recorded_options, train
 from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.jsonl import read_jsonl
 from dqn_cli.training.checkpoint import CheckpointWriter, read_checkpoint
-from dqn_cli.training.run_folder import RunLogs
+from dqn_cli.training.generations import check_whole, read_manifest
+from dqn_cli.training.run_logs import RunLogs
 from tests.small_runs import PONG, SMALL, cartpole_run, small_plan
 
 FILES = {
+    ".lock",
     "actions.bin",
     "best.pt",
     "checkpoint.pt",
@@ -49,6 +51,7 @@ FILES = {
     "events.out.tfevents.000001",
     "metrics.jsonl",
     "replay",
+    "warnings.jsonl",
 }
 
 
@@ -72,13 +75,13 @@ def test_the_folder():
     run = cartpole_run()
     assert {file.name for file in run.iterdir()} == FILES
     assert sorted(folder.name for folder in (run / "checkpoints").iterdir()) == ["000000600", "000000800"]
-    assert (run / "checkpoint.pt").samefile(run / "checkpoints/000000800/checkpoint.pt")
-    training = read_checkpoint(run).training
-    older = read_checkpoint(run / "checkpoints/000000600").training
-    assert training is not None
-    assert older is not None
-    segments = {file.name for file in (run / "replay").iterdir()}
-    assert segments == {*training["segments"], *older["segments"]}
+    assert (run / "checkpoint.pt").samefile(read_manifest(run / "checkpoints/000000800").path)
+    generations = [read_manifest(folder) for folder in (run / "checkpoints").iterdir()]
+    for generation in generations:
+        check_whole(generation)
+        assert {file.name for file in generation.folder.iterdir()} == {"manifest.json", generation.checkpoint}
+    needed = {name for generation in generations for name in generation.segments}
+    assert {file.name for file in (run / "replay").iterdir()} == needed
 
 
 def test_the_config_is_what_was_run():
@@ -186,7 +189,7 @@ def test_the_log_offsets_are_those_of_the_checkpoint():
     assert None not in offsets
     for name in ("metrics", "episodes", "evaluations"):
         data = (run / f"{name}.jsonl").read_bytes()
-        older, newest = (state["log_offsets"][name] for state in offsets if state is not None)
+        older, newest = (state["log_marks"][name] for state in offsets if state is not None)
         assert older <= newest == len(data)
         assert data[:older].endswith(b"\n") or older == 0
         steps = [json.loads(line)["step"] for line in data[:older].splitlines()]
@@ -199,17 +202,17 @@ def test_logs_reach_the_disk_before_a_checkpoint_remembers_them(tmp_path, monkey
     flush, save = RunLogs.flush, CheckpointWriter.save
 
     def logged_flush(self: Any) -> None:
-        log.append(("flush", self.offsets()))
+        log.append(("flush", self.marks()))
         flush(self)
 
     def logged_save(self: Any, step: int, weights: Any, training: Any, replay: Any) -> Path:
-        log.append(("save", training["log_offsets"]))
+        log.append(("save", training["log_marks"]))
         return save(self, step, weights, training, replay)
 
     monkeypatch.setattr(RunLogs, "flush", logged_flush)
     monkeypatch.setattr(CheckpointWriter, "save", logged_save)
     trained(tmp_path / "run", "total_steps=404", "evaluation.every_steps=null")
-    assert [kind for kind, _ in log] == ["flush", "save"] * 3
+    assert [kind for kind, _ in log] == ["flush", "save"] * 4
     assert all(log[index][1] == log[index + 1][1] for index in range(0, len(log), 2))
 
 
@@ -371,7 +374,7 @@ def test_a_run_that_goes_on_has_no_report_where_it_was_stopped(tmp_path, monkeyp
     assert records(folder, "metrics")[-1]["step"] == outcome.step
     training = read_checkpoint(folder).training
     assert training is not None
-    kept = (folder / "metrics.jsonl").read_bytes()[: training["log_offsets"]["metrics"]]
+    kept = (folder / "metrics.jsonl").read_bytes()[: training["log_marks"]["metrics"]]
     steps = [json.loads(line)["step"] for line in kept.splitlines()]
     assert [step // 50 for step in steps] == list(range(1, outcome.step // 50 + 1))
     # And what the next report will be made of is there: the episodes since the last one.
@@ -388,7 +391,7 @@ def test_the_last_checkpoint_knows_the_last_evaluation(tmp_path):
     assert training is not None
     assert evaluation["step"] == training["keeper"]["evaluated_step"] == 404
     assert training["keeper"]["best"] == evaluation["return_mean"]
-    assert training["log_offsets"]["evaluations"] == (tmp_path / "run/evaluations.jsonl").stat().st_size
+    assert training["log_marks"]["evaluations"] == (tmp_path / "run/evaluations.jsonl").stat().st_size
 
 
 def test_the_state_of_the_keeper_is_whole(tmp_path, monkeypatch):
@@ -402,7 +405,8 @@ def test_the_state_of_the_keeper_is_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "RunKeeper", kept)
     trained(tmp_path / "one")
     trained(tmp_path / "two", "total_steps=104", "seed=1")
-    saved = keepers[0].state_dict() | {"interrupted": 7, "episodes": [[1.0, 2], [3.0, 4]], "seconds": 5_000.0}
+    set_by_hand = {"finished": "x", "interrupted": 7, "episodes": [[1.0, 2], [3.0, 4]], "seconds": 5_000.0}
+    saved = keepers[0].state_dict() | set_by_hand
     other = keepers[1].state_dict()
     assert all(saved[name] != other[name] for name in saved)
     keepers[1].load_state_dict(saved)
@@ -431,13 +435,13 @@ def test_the_last_state_is_saved_before_the_last_evaluation(tmp_path, monkeypatc
     if broken == "evaluation":
         with pytest.raises(RunError, match="boom"):
             trained(folder, "total_steps=204", every, "evaluation.every_steps=10000")
-        assert saves == [204]
+        assert saves == [0, 204, 204]  # and again, with the evaluation that is still to be done
         assert read_checkpoint(folder).step == 204
         return
     trained(folder, "total_steps=204", every, "evaluation.every_steps=10000")
-    assert saves == [204, 204]  # and again with the score
+    assert saves == [0, 204, 204]  # and again with the score
     trained(tmp_path / "due", "total_steps=200", every, "evaluation.every_steps=200")
-    assert saves[2:] == [200]  # the evaluation was due with the last step: there is nothing to add
+    assert saves[3:] == [0, 200]  # the evaluation was due with the last step: there is nothing to add
 
 
 def test_once_training_has_begun_nothing_is_wrong_with_the_usage(tmp_path, monkeypatch):
@@ -447,7 +451,7 @@ def test_once_training_has_begun_nothing_is_wrong_with_the_usage(tmp_path, monke
         raise UsageError("boom")
 
     monkeypatch.setattr(Learner, "update", failing)
-    with pytest.raises(RunError, match=r"^boom$"):
+    with pytest.raises(RunError, match=r"^boom; the run is saved up to step 0; go on: dqn resume [^;]*$"):
         trained(tmp_path / "run")
 
 
@@ -462,7 +466,7 @@ def test_an_evaluation_that_fails_is_left_to_who_goes_on(tmp_path, monkeypatch):
     where = "in the evaluation at step 1,000, which has environments and episodes of its own: boom; "
     with pytest.raises(RunError) as error:
         trained(folder, "total_steps=1_200", "checkpoint.every_steps=10000", "evaluation.every_steps=1_000")
-    assert str(error.value) == f"{where}the run is saved up to step 1,000"
+    assert str(error.value) == f"{where}the run is saved up to step 1,000; go on: dqn resume {folder}"
     training = read_checkpoint(folder).training
     assert training is not None
     assert training["loop"]["step"] == training["keeper"]["interrupted"] == 1_000
@@ -478,7 +482,7 @@ def test_a_signal_while_the_run_is_put_together(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run_module, "RunKeeper", signalled)
     outcome = trained(tmp_path / "run")
-    assert (outcome.exit_code, outcome.step) == (143, 4)
+    assert (outcome.exit_code, outcome.step) == (143, 0)
 
 
 def test_a_second_interrupt_ends_at_once(tmp_path, monkeypatch, capfd):
@@ -497,7 +501,8 @@ def test_a_second_interrupt_ends_at_once(tmp_path, monkeypatch, capfd):
     out, err = capfd.readouterr()
     assert (end.value.code, out) == (130, "")
     assert "Ctrl-C again" in err
-    assert err.splitlines()[-1] == f"stopped at once; what was saved before is in {folder}"
+    saved = f"stopped at once; what was saved before is in {folder}; go on: dqn resume {folder}"
+    assert err.splitlines()[-1] == saved
     assert "Traceback" not in err
     assert read_checkpoint(folder).step == 200
 
@@ -535,7 +540,8 @@ def test_a_process_that_is_told_to_stop(tmp_path, number, code):
     assert out == f"{folder}\n"
     assert "stopping" in err
     assert "stopped" in err
-    assert any("run folder" in line and str(folder) in line for line in err.splitlines()[-4:])
+    assert any("run folder" in line and str(folder) in line for line in err.splitlines()[-5:])
+    assert err.splitlines()[-1].split() == ["go", "on", "dqn", "resume", str(folder)]
     assert "Traceback" not in err
     read = read_checkpoint(folder)
     assert f"checkpoint.pt, step {read.step:,}" in err
@@ -578,11 +584,11 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch, full_before):
     else:
         save_segments = ReplaySegments.save
 
-        def saved(self: Any, replay: Any) -> list[str]:
-            names = save_segments(self, replay)
-            if len(names) == 2:
+        def saved(self: Any, replay: Any) -> Any:
+            written = save_segments(self, replay)
+            if len(written) == 3:
                 fill()
-            return names
+            return written
 
         monkeypatch.setattr(ReplaySegments, "save", saved)
     folder = tmp_path / "run"
@@ -593,7 +599,7 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch, full_before):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert full_before in str(error.value)
     assert read_checkpoint(folder).step == 200
-    assert [generation.name for generation in (folder / "checkpoints").iterdir()] == ["000000200"]
+    assert sorted(generation.name for generation in (folder / "checkpoints").iterdir()) == ["000000000", "000000200"]
     assert not list(folder.rglob("*.tmp"))
 
 

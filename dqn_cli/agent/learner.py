@@ -86,6 +86,12 @@ class Learner:
         self._summed = 0
         return {"loss": loss, "q_mean": q_mean}
 
+    def is_finite(self) -> bool:
+        """Returns whether losses, Q-values and parameters are finite numbers; waits for the device."""
+        with torch.no_grad():
+            sums = [*self._sums, *torch._foreach_norm(list(self.online.parameters()))]
+            return bool(torch.isfinite(torch.stack(sums)).all())
+
     def state_dict(self) -> State:
         """Returns networks, optimiser, random streams, counters and sums."""
         return {

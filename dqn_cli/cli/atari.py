@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dqn_cli.cli.options import Device, Init, Overrides, Quiet, RunDir, Seed, with_shortcuts
+from dqn_cli.cli.options import Device, Init, Overrides, Quiet, Resume, RunDir, Seed, with_shortcuts
 from dqn_cli.cli.train import start
 
 
@@ -20,6 +20,7 @@ def atari(
     seed: Seed = None,
     device: Device = None,
     init: Init = None,
+    resume: Resume = False,
     quiet: Quiet = False,
 ) -> None:
     """Train an agent on an Atari game.
@@ -31,4 +32,4 @@ def atari(
     rom, display_name = canonical_game(game)
     name = rom if preset == "default" else f"{rom}-{preset.replace('/', '-')}"
     changes = with_shortcuts([f"env.game={display_name}", *(overrides or [])], seed, device)
-    start(f"atari/{preset}", changes, run_dir, init, quiet, name)
+    start(f"atari/{preset}", changes, run_dir, init, resume, quiet, name)

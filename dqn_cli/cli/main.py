@@ -12,7 +12,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dqn_cli import __version__
-from dqn_cli.cli import atari, audit, config, evaluate, plan, train
+from dqn_cli.cli import atari, audit, config, evaluate, plan, resume, train
 from dqn_cli.core.errors import DqnError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("atari")(atari.atari)
+app.command("resume")(resume.resume)
 app.command("eval")(evaluate.evaluate)
 app.command("plan")(plan.plan)
 app.command("audit")(audit.audit)

@@ -33,6 +33,9 @@ Device = Annotated[
 EvaluationDevice = Annotated[str, typer.Option("--device", callback=_checked_device, help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show errors and the result only.")]
 Init = Annotated[Path | None, typer.Option("--init", help="Start from the weights of a checkpoint or run folder.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="With --run-dir: go on with the run that is there, or start it.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

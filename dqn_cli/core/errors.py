@@ -29,6 +29,10 @@ class RunError(DqnError):
     """A run failed after it had started. Exit code 1."""
 
 
+class DivergedError(RunError):
+    """Values stopped being finite numbers: what was learnt is lost, and to go on would lead there again."""
+
+
 class BrokenEnvironmentError(RunError):
     """An environment broke its contract: it raised, died, hung, or returned what nobody can learn from.
 

@@ -159,8 +159,17 @@ class Environments(Protocol):
         """The environments' description."""
         ...
 
+    @property
+    def observation(self) -> Array:
+        """Observations ``[N, S, ...]`` to act on next."""
+        ...
+
     def reset(self) -> Array:
         """Starts an episode in every environment and returns observations ``[N, S, ...]``."""
+        ...
+
+    def abandon(self) -> None:
+        """Takes back a step that was sent; the state is that before it, and only ``close`` may follow."""
         ...
 
     def send(self, actions: IntArray) -> None:

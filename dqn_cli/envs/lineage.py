@@ -5,7 +5,8 @@ A lineage is a seed and the actions taken since, possibly over several episodes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +15,7 @@ import torch
 
 from dqn_cli.core.rng import derive_seed
 from dqn_cli.core.stateful import State
-from dqn_cli.core.types import Array, IntArray
+from dqn_cli.core.types import Array, BoolArray, IntArray
 
 _FIRST_ROWS = 64
 
@@ -28,7 +29,8 @@ class SeedPolicy(Protocol):
         Args:
             env_index: Which of the N environments.
             episode: Number of the episode in that environment, from 0.
-            lineage_steps: Steps that the running lineage has taken; 0 before the first episode.
+            lineage_steps: Steps that the running lineage has taken; 0 before the first episode, ``sys.maxsize`` where
+                it must not be continued.
         """
         ...
 
@@ -52,6 +54,21 @@ class TrainingSeeds:
         if episode > 0 and lineage_steps < self._every_steps:
             return None
         return derive_seed(self._seed, "environment", env_index, episode)
+
+
+class SeedsAgain:
+    """Begins each lineage with the seed that it had: the first episode, and the one that was asked for anew.
+
+    Args:
+        seeds: Seeds of the lineages ``[N]``.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._seeds = list(seeds)
+
+    def next_seed(self, env_index: int, episode: int, lineage_steps: int) -> int | None:
+        """Returns the lineage's seed where it begins, or None within it."""
+        return self._seeds[env_index] if episode == 0 or lineage_steps == sys.maxsize else None
 
 
 class EpisodeQueue:
@@ -184,6 +201,20 @@ class LineageLog:
     def episode_actions(self, env_index: int) -> bytes:
         """Returns the actions of the current episode of an environment."""
         return self._since(int(self._episode_first[env_index]), env_index).tobytes()
+
+    def together(self) -> Iterator[tuple[BoolArray, IntArray | None]]:
+        """Yields what plays all running lineages again so that they end with the same step.
+
+        Yields:
+            Which lineages ``[N]`` begin now, and the actions ``[N]`` after that: 0 where a lineage has not begun. At
+            the end, once, the lineages of no action, and None.
+        """
+        first = int(self._first.min())
+        for row in range(first, self._used):
+            begun = self._first <= row
+            # Those that begin with the first row have been reset already.
+            yield (self._first == row) & (row > first), np.where(begun, self._rows[row], 0).astype(np.int64)
+        yield (self._first == self._used) & (self._used > first), None
 
     def state_dict(self) -> State:
         """Returns all running lineages."""

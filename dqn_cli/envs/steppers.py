@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from gymnasium import logger
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.vector.async_vector_env import _async_worker
 
 from dqn_cli.core.errors import BrokenEnvironmentError, RunError, told
 from dqn_cli.core.types import Array, BoolArray, FloatArray, IntArray
@@ -127,7 +128,11 @@ class AsyncStepper:
         atexit.register(self.close)
         try:
             AsyncVectorEnv.__init__(
-                self._vector, factories, context=_start_method(), autoreset_mode=AutoresetMode.DISABLED
+                self._vector,
+                factories,
+                context=_start_method(),
+                worker=_worker,
+                autoreset_mode=AutoresetMode.DISABLED,
             )
         except Exception as failure:
             message = self._explain(failure)[0]
@@ -229,9 +234,15 @@ class AsyncStepper:
         return f"environment '{self._name}'" if index is None else f"environment {index} ('{self._name}')"
 
 
+def _worker(*arguments: Any) -> None:
+    """Gymnasium's own worker; one whose parent was killed ends without a word."""
+    with contextlib.suppress(EOFError, ConnectionError):
+        _async_worker(*arguments)
+
+
 def _start_method() -> str:
     """Returns the start method of workers: not ``fork``, which copies the locks of the learner's threads."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
-    multiprocessing.set_forkserver_preload(["__main__", "dqn_cli.envs.gymnasium_make", "dqn_cli.envs.guard"])
+    multiprocessing.set_forkserver_preload(["__main__", "dqn_cli.envs.steppers", "dqn_cli.envs.gymnasium_make"])
     return "forkserver"

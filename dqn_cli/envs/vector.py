@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from dqn_cli.core.errors import BrokenEnvironmentError, UsageError
+from dqn_cli.core.interruption import Waiting
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array, BoolArray, IntArray
 from dqn_cli.envs.contract import (
@@ -20,7 +22,7 @@ from dqn_cli.envs.contract import (
     VectorBackend,
 )
 from dqn_cli.envs.failure import Place, failed_reset, failed_step
-from dqn_cli.envs.lineage import LineageLog, SeedPolicy
+from dqn_cli.envs.lineage import LineageLog, SeedPolicy, SeedsAgain
 
 _LARGEST_REWARD = float(np.finfo(np.float32).max)
 """Replay keeps rewards as float32."""
@@ -38,6 +40,7 @@ class EpisodicVector:
         max_episode_frames: Emulator frames, those of the reset included, after which an episode is cut as
             truncated; None for no limit.
         terminal_on_life_loss: A lost life ends the bootstrap; stack, episode and score go on.
+        waiting: Knows when the backend is waited for; after `Interrupted`, `abandon` takes the step in hand back.
     """
 
     def __init__(
@@ -46,7 +49,9 @@ class EpisodicVector:
         seeds: SeedPolicy,
         max_episode_frames: int | None,
         terminal_on_life_loss: bool,
+        waiting: Waiting | None = None,
     ) -> None:
+        self._waiting = waiting or Waiting()
         self._backend = backend
         self._seeds = seeds
         self._max_episode_frames = max_episode_frames
@@ -71,6 +76,17 @@ class EpisodicVector:
     def spec(self) -> EnvironmentSpec:
         """The environments' description."""
         return self._spec
+
+    @property
+    def observation(self) -> Array:
+        """Observations ``[N, S, ...]`` to act on next.
+
+        Raises:
+            RuntimeError: No episode runs.
+        """
+        if self._observation is None:
+            raise RuntimeError("there is no observation before the first reset")
+        return self._observation
 
     def reset(self) -> Array:
         """Starts an episode in every environment and returns observations ``[N, S, ...]``."""
@@ -103,7 +119,8 @@ class EpisodicVector:
         # The caller may reuse its array before the step is logged.
         self._sent = actions.copy()
         try:
-            self._backend.send(self._sent)
+            with self._waiting:
+                self._backend.send(self._sent)
         except BrokenEnvironmentError as failure:
             raise failed_step(failure, self._stopped_at(failure.env_index)) from failure
 
@@ -136,13 +153,66 @@ class EpisodicVector:
         self._observation = step.observation
         return StepResult(step.observation, step.observation, step.reward, terminal, truncated, ended, ())
 
+    def abandon(self) -> None:
+        """Takes back a step that was sent; the state is that before it, and only ``close`` may follow."""
+        self._sent = None
+
+    def restart(self, mask: BoolArray) -> Array:
+        """Leaves the running episodes in ``mask [N]`` where they are and starts others, each with a seed.
+
+        Returns:
+            Observations ``[N, S, ...]`` to act on next.
+        """
+        reset = self._begin(mask, anew=True)
+        self._take_over(mask, reset)
+        observation = self.observation.copy()
+        observation[mask] = reset.observation[mask]
+        self._observation = observation
+        return observation
+
+    def resume(self) -> BoolArray:
+        """Brings the environments to where the loaded state says, by playing their lineages again.
+
+        All arrive together: one with a shorter lineage is seeded later, and idles until then.
+
+        Returns:
+            Which of them, ``[N]``, arrived elsewhere: they are not reproducible, and must be restarted.
+
+        Raises:
+            BrokenEnvironmentError: An environment failed on the way.
+        """
+        seeds = SeedsAgain([self._log.seed(index) for index in range(self._spec.num_envs)])
+        again = EpisodicVector(
+            self._backend, seeds, self._max_episode_frames, self._terminal_on_life_loss, self._waiting
+        )
+        again.reset()
+        for starting, actions in self._log.together():
+            if starting.any():
+                again.restart(starting)
+            if actions is not None:
+                again.send(actions)
+                again.recv()
+        return self._differs(again)
+
+    def _differs(self, again: EpisodicVector) -> BoolArray:
+        """Returns where, ``[N]``, another stream over the same environments stands elsewhere."""
+        own, other = self.state_dict(), again.state_dict()
+        differs = np.zeros(self._spec.num_envs, dtype=np.bool_)
+        for name in ("length", "frames", "score", "lives"):
+            if own[name] is not None:
+                differs |= np.array(own[name]) != np.array(other[name])
+        seen, found = (vector.observation.reshape(len(differs), -1).view(np.uint8) for vector in (self, again))
+        differs |= (seen != found).any(1)
+        return differs
+
     def close(self) -> None:
         """Frees workers and emulators; may be called twice."""
         self._backend.close()
 
     def _received(self) -> BackendStep:
         try:
-            step = self._backend.recv()
+            with self._waiting:
+                step = self._backend.recv()
             fits = np.abs(step.reward) <= _LARGEST_REWARD
             if not fits.all():
                 index = int(np.flatnonzero(~fits)[0])
@@ -221,15 +291,16 @@ class EpisodicVector:
         truncated = truncated & ~terminal
         return StepResult(observation, step.observation, step.reward, terminal, truncated, ended, episodes)
 
-    def _begin(self, mask: BoolArray) -> BackendReset:
-        """Resets the environments in ``mask [N]``, and changes nothing else: it may fail."""
+    def _begin(self, mask: BoolArray, anew: bool = False) -> BackendReset:
+        """Resets the environments in ``mask [N]``, and changes nothing else: it may fail; ``anew`` ends lineages."""
         seeds: list[int | None] = [None] * self._spec.num_envs
         in_hand = 0 if self._sent is None else 1  # a step that is not logged yet
         for index in np.flatnonzero(mask).tolist():
-            steps = self._log.steps(index) + in_hand
+            steps = sys.maxsize if anew else self._log.steps(index) + in_hand
             seeds[index] = self._seeds.next_seed(index, int(self._episode[index]) + 1, steps)
         try:
-            reset = self._backend.reset(mask, seeds)
+            with self._waiting:
+                reset = self._backend.reset(mask, seeds)
         except BrokenEnvironmentError as failure:
             place, whole = self._stopped_at(failure.env_index), self._observation is not None
             raise failed_reset(failure, seeds, place, whole) from failure

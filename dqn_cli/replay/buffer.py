@@ -9,7 +9,7 @@ from dqn_cli.core.errors import UsageError
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array, Batch, BoolArray, FloatArray, IntArray, ObservationSpec
 from dqn_cli.replay.frames import FrameStore
-from dqn_cli.replay.items import ItemTable, item_bytes
+from dqn_cli.replay.items import Items, ItemTable, item_bytes
 from dqn_cli.replay.samplers import Sampler
 from dqn_cli.replay.writer import NStepWriter
 
@@ -78,6 +78,21 @@ class Replay:
         items = self._writer.append(actions, reward, terminal, truncated, ids)
         if restarted.any():
             self._writer.begin(self.frames.append(observation[restarted, -1]), restarted)
+        self._store(items)
+
+    def cut(self, mask: BoolArray, observation: Array) -> None:
+        """Ends the episodes in ``mask [N]`` behind the last step as truncated, and begins others.
+
+        Args:
+            mask: ``[N]``.
+            observation: ``[N, S, ...]`` the first observation of the new episodes, in the rows of ``mask``.
+        """
+        items = self._writer.cut(mask)
+        self._writer.begin(self.frames.append(observation[mask, -1]), mask)
+        self._store(items)
+
+    def _store(self, items: Items) -> None:
+        """Adds the items of the vector step in hand, and drops those whose frames are gone."""
         self.items.append(items, self._first_frames[0])
         self.items.expire(self.frames.written - self.frames.capacity + 1)
         self._sampler.extend(self.items.tail, self.items.head)

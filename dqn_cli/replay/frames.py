@@ -37,6 +37,11 @@ class FrameStore(Protocol):
         """Number of the newest frame, which is the count of frames ever appended."""
         ...
 
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one frame, unpacked."""
+        ...
+
     def append(self, frames: Array) -> FrameIds:
         """Stores ``frames [M, ...]``, M at most ``capacity``, and returns their ids ``[M]``."""
         ...
@@ -74,6 +79,7 @@ class DenseHostFrames:
         self.written = 0
         # Zeroed pages are handed out by the system on first touch: an empty ring costs nothing.
         self._frames = np.zeros((capacity + 1, *shape), dtype=dtype)
+        self.frame_bytes = self._frames[BLANK].nbytes
 
     def append(self, frames: Array) -> FrameIds:
         """Stores ``frames [M, ...]`` and returns their ids ``[M]``."""

@@ -87,6 +87,13 @@ class ItemTable:
             discount=self._discount[positions],
         )
 
+    def largest_reward(self) -> float:
+        """Returns the largest absolute reward of the living items, 0 where there is none."""
+        begin, end = self.tail % self.capacity, (self.head - 1) % self.capacity + 1
+        whole = len(self) == 0 or begin < end
+        parts = [self._reward[begin:end]] if whole else [self._reward[begin:], self._reward[:end]]
+        return max(float(np.abs(part).max(initial=0.0)) for part in parts) if len(self) else 0.0
+
     def export(self, first: int) -> State:
         """Returns the living items with keys from ``first`` on, as tensors."""
         keys = np.arange(max(first, self.tail), self.head)

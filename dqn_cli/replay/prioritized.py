@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from dqn_cli.core.errors import RunError, UsageError
+from dqn_cli.core.errors import DivergedError, UsageError
 from dqn_cli.core.options import Fraction, Options, PositiveCount, PositiveFloat
 from dqn_cli.core.rng import generator_state, load_generator_state
 from dqn_cli.core.stateful import State
@@ -90,12 +90,12 @@ class PrioritizedSampler:
         Keys that have left are ignored.
 
         Raises:
-            RunError: A priority is negative or not finite.
+            DivergedError: A priority is negative or not finite.
         """
         errors: FloatArray = priority.detach().to("cpu", torch.float64).numpy()
         wrong = errors[~(np.isfinite(errors) & (errors >= 0.0))]
         if len(wrong):
-            raise RunError(
+            raise DivergedError(
                 f"training has diverged: the loss of an item is {wrong[0]}, no finite number of at least 0; "
                 "lower learning.optimizer.lr, or set learning.max_grad_norm"
             )

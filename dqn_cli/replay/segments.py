@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -10,20 +12,34 @@ import lz4.block
 import numpy as np
 import torch
 
-from dqn_cli.core.files import write_durably
+from dqn_cli.core.errors import UsageError
+from dqn_cli.core.files import Fingerprint, write_durably
+from dqn_cli.core.loading import NOT_AS_SAVED, load_plain
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array
 from dqn_cli.replay.buffer import Replay
 
-_SEGMENT_BYTES = 1 << 26
-"""Of frames in a segment, unpacked: what a checkpoint takes beside the replay is a small multiple of it."""
+SEGMENT_BYTES = 1 << 26
+"""Of frames in a segment, unpacked: what a checkpoint takes beside the replay is a small multiple of it.
+
+Before a checkpoint is due, new frames are written whenever there are as many."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """A segment file that is on the disk."""
+
+    name: str
+    last_frame: int
+    fingerprint: Fingerprint
 
 
 class ReplaySegments:
     """The folder of segment files of one run.
 
-    A segment holds a run of consecutive frames, packed with LZ4. The items emitted since the checkpoint before are in
-    the last segment of a checkpoint: it stays for as long as any of them lives, since none outlives its frames.
+    A segment holds a run of consecutive frames, packed with LZ4. Those that are written at once are a group, and the
+    items emitted since the group before are in its last segment: it stays for as long as any of them lives, since none
+    outlives its frames.
 
     Args:
         folder: Where the segments lie; made when the first is written.
@@ -31,49 +47,70 @@ class ReplaySegments:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._saved: list[tuple[str, int]] = []  # name and last frame, oldest first
+        self._saved: list[_Segment] = []  # oldest first
         self._next_frame = 1
         self._next_key = 0
 
-    def save(self, replay: Replay) -> list[str]:
-        """Writes what is new and returns the names of all segments that the replay's state needs."""
+    def stream(self, replay: Replay) -> None:
+        """Writes what is new if it fills a segment: the next checkpoint finds little to do.
+
+        Raises:
+            RunError: The disk is full or fails otherwise.
+        """
+        if (replay.frames.written - self._next_frame + 1) * replay.frames.frame_bytes >= SEGMENT_BYTES:
+            self._write_new(replay)
+
+    def save(self, replay: Replay) -> dict[str, Fingerprint]:
+        """Writes what is new; returns names and fingerprints of all segments that the replay's state needs.
+
+        Raises:
+            RunError: The disk is full or fails otherwise.
+        """
+        self._write_new(replay)
+        return {segment.name: segment.fingerprint for segment in self._saved}
+
+    def _write_new(self, replay: Replay) -> None:
         frames, items_head = replay.frames, replay.items.head
         oldest = max(1, frames.written - frames.capacity + 1)
         begin, end = max(self._next_frame, oldest), frames.written
         if end >= self._next_frame:
             self._folder.mkdir(parents=True, exist_ok=True)
-            step = max(1, _SEGMENT_BYTES // frames.export(begin, begin).nbytes)
+            step = max(1, SEGMENT_BYTES // frames.frame_bytes)
             for first in range(begin, end + 1, step):
                 last = min(first + step - 1, end)
                 items = replay.items.export(self._next_key if last == end else items_head)
                 self._write(first, last, _pack(frames.export(first, last)) | {"items": items})
             self._next_key = items_head
-        self._saved = [(name, last) for name, last in self._saved if last >= oldest]
-        return [name for name, _ in self._saved]
+        self._saved = [segment for segment in self._saved if segment.last_frame >= oldest]
 
-    def load(self, replay: Replay, names: Iterable[str]) -> None:
-        """Restores frames and items from the segments ``names``; ``Replay.load_state_dict`` comes after."""
+    def load(self, replay: Replay, segments: Mapping[str, Fingerprint]) -> None:
+        """Restores frames and items from ``segments``; ``Replay.load_state_dict`` comes after.
+
+        Raises:
+            UsageError: A segment is missing, damaged, or of another replay.
+        """
         self._saved = []
-        for name in names:
-            content: State = torch.load(self._folder / name, weights_only=True)
-            frames = _unpack(content)
-            first = int(content["first_frame"])
-            replay.frames.restore(first, frames)
-            replay.items.restore(content["items"])
-            last = first + len(frames) - 1
-            self._saved.append((name, last))
-            self._next_frame = last + 1
-            self._next_key = int(content["items"]["first"]) + len(content["items"]["action"])
+        for name in sorted(segments):  # numbers of frames, so that this is their order
+            content = load_plain(self._folder / name)
+            try:
+                frames, first = _unpack(content), int(content["first_frame"])
+                replay.frames.restore(first, frames)
+                replay.items.restore(content["items"])
+                self._next_frame = first + len(frames)
+                self._next_key = int(content["items"]["first"]) + len(content["items"]["action"])
+            except NOT_AS_SAVED as failure:
+                raise UsageError(f"{self._folder / name} is damaged: it is no segment of this replay") from failure
+            self._saved.append(_Segment(name, self._next_frame - 1, segments[name]))
 
     def _write(self, first: int, last: int, content: State) -> None:
         name = f"{first:012d}-{last:012d}.segment"
-        write_durably(self._folder / name, lambda file: torch.save({"first_frame": first, **content}, file))
-        self._saved.append((name, last))
+        written = write_durably(self._folder / name, lambda file: torch.save({"first_frame": first, **content}, file))
+        self._saved.append(_Segment(name, last, written))
         self._next_frame = last + 1
 
     def prune(self, needed: Iterable[str]) -> None:
-        """Deletes the segments that no kept checkpoint needs."""
-        keep = set(needed)
+        """Deletes the segments that neither a kept checkpoint needs nor the next one will."""
+        keep = {*needed, *(segment.name for segment in self._saved)}
         for path in self._folder.glob("*.segment"):
             if path.name not in keep:
                 path.unlink()
@@ -89,5 +126,12 @@ def _pack(frames: Array) -> State:
 
 
 def _unpack(content: State) -> Array:
-    raw = lz4.block.decompress(content["packed"].numpy().data)
-    return cast("Array", np.frombuffer(raw, dtype=np.dtype(content["dtype"])).reshape(content["shape"]))
+    """Returns the frames of a segment; raises ``ValueError`` before more memory is taken than they need."""
+    packed, dtype, shape = content["packed"].numpy().data, np.dtype(content["dtype"]), content["shape"]
+    if int.from_bytes(packed[:4], "little") != math.prod(shape) * dtype.itemsize:
+        raise ValueError("the packed frames are not as many as their shape says")
+    try:
+        raw = lz4.block.decompress(packed)
+    except lz4.block.LZ4BlockError as error:
+        raise ValueError(str(error)) from error
+    return cast("Array", np.frombuffer(raw, dtype).reshape(shape))

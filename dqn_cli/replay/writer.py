@@ -74,11 +74,20 @@ class NStepWriter:
         self._current = next_stack
 
         complete = self._open & ((terminal | truncated)[:, None] | (age == self._n_step - 1))
+        return self._close(complete, age, terminal)
+
+    def cut(self, mask: BoolArray) -> Items:
+        """Closes the windows of the environments in ``mask [N]`` as truncated at the last step; returns their items."""
+        age = (self._steps - 1 - self._columns) % self._n_step
+        return self._close(self._open & mask[:, None], age, np.zeros_like(mask))
+
+    def _close(self, complete: BoolArray, age: IntArray, terminal: BoolArray) -> Items:
+        """Takes the windows ``complete [N, n]``, opened ``age [n]`` steps before the last, as items."""
         env, window = np.nonzero(complete)
         self._open &= ~complete
         return Items(
             stack=self._stack[env, window],
-            next_stack=next_stack[env],
+            next_stack=self._current[env],
             action=self._action[env, window],
             reward=self._reward[env, window].astype(np.float32),
             discount=np.where(terminal[env], 0.0, self._powers[age[window] + 1]).astype(np.float32),

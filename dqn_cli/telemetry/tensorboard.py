@@ -63,6 +63,11 @@ class TensorBoardLog:
         """The event file."""
         return self._file.path
 
+    @property
+    def offset(self) -> int:
+        """Length of the event file in bytes."""
+        return self._file.offset
+
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Adds one point to each of the curves named by tag, at agent step ``step``.
 
@@ -106,6 +111,26 @@ class TensorBoardLog:
 
     def _write(self, event: Any) -> None:
         self._records.write(event.SerializeToString())
+
+
+def cut_back(folder: Path, name: str, offset: int) -> None:
+    """Cuts the events in ``folder`` back to where the file ``name`` had ``offset`` bytes and was the newest.
+
+    Raises:
+        RunError: The file is shorter than that, or the folder cannot be written.
+        ValueError: No event file has such a name.
+    """
+    if not (name.startswith(_PREFIX) and name.removeprefix(_PREFIX).isdecimal()):
+        raise ValueError(f"{name!r} is the name of no event file")
+    with AppendFile(folder / name) as file:
+        file.truncate(offset)
+    try:
+        for path in folder.glob(_PREFIX + "*"):
+            suffix = path.name.removeprefix(_PREFIX)
+            if suffix.isdecimal() and int(suffix) > int(name.removeprefix(_PREFIX)):
+                path.unlink()
+    except OSError as error:
+        raise RunError(f"Cannot delete events in '{folder}': {error.strerror}. Check the permissions.") from error
 
 
 def _next_name(folder: Path) -> str:

@@ -6,29 +6,38 @@ nothing but those: opening a stranger's file runs no code.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
 import torch
 
 from dqn_cli.core.errors import RunError, UsageError
-from dqn_cli.core.files import sync_folder, write_durably
+from dqn_cli.core.files import remove_leftovers, sync_folder, write_durably
+from dqn_cli.core.loading import load_plain
 from dqn_cli.core.stateful import State
 from dqn_cli.replay.buffer import Replay
 from dqn_cli.replay.segments import ReplaySegments
+from dqn_cli.training.generations import (
+    MANIFEST,
+    SEGMENTS,
+    Generation,
+    delete_generation,
+    free_name,
+    generation_folder,
+    kept_generations,
+    read_manifest,
+    write_manifest,
+)
+from dqn_cli.training.migrations import SCHEMA, migrated
 
 FORMAT = "dqn_cli checkpoint"
-SCHEMA = 1
 NEWEST = "checkpoint.pt"
 BEST = "best.pt"
-GENERATIONS = "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +49,16 @@ class Checkpoint:
         config: The resolved config, as plain values.
         name: Name of the config.
         step: Agent steps behind it.
+        versions: Versions of the software that wrote it, and where its weights came from.
         weights: Parameters of the online network.
-        training: Everything a resume needs; None in files that hold weights only.
+        training: Everything a resume needs beside the replay's segments; None in files that hold weights only.
     """
 
     path: Path
     config: dict[str, Any]
     name: str
     step: int
+    versions: dict[str, str]
     weights: dict[str, torch.Tensor]
     training: State | None
 
@@ -59,16 +70,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         UsageError: There is no such file, or it is damaged, foreign or hostile.
     """
     file = _find(path)
-    content = _load(file)
+    content = load_plain(file)
     if not isinstance(content, dict) or str(content.get("format")) != FORMAT:
         raise UsageError(f"{file} is not a checkpoint of dqn: it was written by another program")
-    schema = content.get("schema")
-    if type(schema) is not int:
-        raise UsageError(f"{file} is damaged: its 'schema' is not a number; use another checkpoint")
-    if schema != SCHEMA:
-        raise UsageError(
-            f"{file} has checkpoint schema {schema}, this version of dqn reads {SCHEMA}; use the version that wrote it"
-        )
+    content = migrated(content, file)
     for key, is_right, what in _CONTENT:
         if not is_right(content.get(key)):
             raise UsageError(f"{file} is damaged: its '{key}' is not {what}; use another checkpoint")
@@ -77,6 +82,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         config=content["config"],
         name=content["name"],
         step=content["step"],
+        versions=content["versions"],
         weights=content["weights"],
         training=content.get("training"),
     )
@@ -117,6 +123,7 @@ _CONTENT: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
     ("config", lambda value: _is_mapping_of(object, value) and _is_plain(value), "a config"),
     ("name", lambda value: isinstance(value, str), "the name of a config"),
     ("step", lambda value: type(value) is int and value >= 0, "a number of steps"),
+    ("versions", lambda value: _is_mapping_of(str, value), "a list of versions"),
     ("weights", lambda value: _is_mapping_of(torch.Tensor, value), "the weights of a network"),
     ("training", lambda value: value is None or _is_mapping_of(object, value), "the state of a training"),
 )
@@ -127,6 +134,8 @@ def _find(path: Path) -> Path:
     try:
         is_folder = path.is_dir()
         file = path / NEWEST if is_folder else path
+        if is_folder and (path / MANIFEST).is_file():
+            file = read_manifest(path).path
         if file.is_file():
             return file
     except OSError as error:
@@ -139,44 +148,10 @@ def _find(path: Path) -> Path:
     raise UsageError(f"there is no {file}: give a checkpoint file or a run folder")
 
 
-def _load(file: Path) -> Any:
-    """Returns what ``torch.load`` makes of a file without running anything that it holds."""
-    try:
-        # torch reads bare pickles too, and does not look at the checksums: a flipped bit would be a wrong weight.
-        with zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-            # torch packs nothing: a packed entry is a foreign one, and may unpack to any size.
-            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
-            stored = stored and sum(entry.file_size for entry in entries) <= file.stat().st_size
-            whole = stored and archive.testzip() is None
-        if not stored:
-            reason = "is not a checkpoint of dqn: its content is packed"
-        elif whole:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return torch.load(file, map_location="cpu", weights_only=True)
-        else:
-            reason = "is damaged: a checksum is wrong; use another checkpoint"
-    except zipfile.BadZipFile:
-        reason = "is truncated or not a checkpoint of dqn"
-    except UnpicklingError:
-        reason = (
-            "is not a checkpoint of dqn: it holds something other than tensors and plain values, and nothing of it "
-            "was run"
-        )
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror or error}"
-    except MemoryError:
-        reason = "claims more memory than there is: it is damaged or foreign"
-    except Exception:
-        reason = "cannot be read: it is damaged or not a checkpoint of dqn"
-    raise UsageError(f"{file} {reason}")
-
-
 class CheckpointWriter:
     """Writes the checkpoints of one run.
 
-    Layout: ``checkpoints/STEP/checkpoint.pt`` for the newest ``keep`` generations, ``checkpoint.pt`` for the newest
+    Layout: ``checkpoints/STEP/`` with a manifest for the newest ``keep`` generations, ``checkpoint.pt`` for the newest
     of them, ``replay/`` for the segments that the kept generations need, ``best.pt`` with the weights of the best
     evaluation, which pins no segment.
 
@@ -188,8 +163,8 @@ class CheckpointWriter:
 
     def __init__(self, folder: Path, keep: int, describe: Callable[[], State]) -> None:
         self._folder, self._keep, self._describe = folder, keep, describe
-        self._segments = ReplaySegments(folder / "replay")
-        self._kept: list[tuple[Path, list[str]]] = []  # folder and segments of each generation, oldest first
+        self._segments = ReplaySegments(folder / SEGMENTS)
+        self._kept: list[Generation] = []  # oldest first
 
     def save(self, step: int, weights: State, training: State, replay: Replay) -> Path:
         """Writes a generation, drops the oldest, and returns the path of the newest checkpoint.
@@ -197,26 +172,60 @@ class CheckpointWriter:
         Raises:
             RunError: The disk is full, read-only, or fails otherwise; the previous checkpoint is still whole.
         """
-        generation = self._folder / GENERATIONS / f"{step:09d}"
-        known = generation.exists()
+        folder = generation_folder(self._folder, step)
         try:
             segments = self._segments.save(replay)
-            content = self._content(step, weights) | {"training": training | {"segments": segments}}
-            generation.mkdir(parents=True, exist_ok=True)
-            write_durably(generation / NEWEST, lambda file: torch.save(content, file))
-            for folder in (generation.parent, self._folder):  # without this a crash may lose the new folders
-                sync_folder(folder)
-            self._point_to(generation / NEWEST)
-            self._forget_old(generation, segments)
+            content = self._content(step, weights) | {"training": training}
+            folder.mkdir(parents=True, exist_ok=True)
+            name = free_name(folder)
+            written = write_durably(folder / name, lambda file: torch.save(content, file))
+            for parent in (folder.parent, self._folder):  # without this a crash may lose the new folders
+                sync_folder(parent)
+            generation = Generation(folder, step, name, written, segments)
+            write_manifest(generation)
+            self._point_to(generation.path)
+            self._forget_old(generation)
         except (RunError, OSError) as error:
-            if not known and not (generation / NEWEST).exists():
-                shutil.rmtree(generation, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                if not (folder / MANIFEST).exists():
+                    shutil.rmtree(folder)
             if isinstance(error, RunError):
                 raise
             raise RunError(
-                f"cannot write the checkpoint {generation}: {error.strerror}; the one before is untouched"
+                f"cannot write the checkpoint {folder}: {error.strerror}; the one before is untouched"
             ) from error
         return self._folder / NEWEST
+
+    def stream(self, replay: Replay) -> None:
+        """Writes frames that have arrived since the last checkpoint, if they fill a segment.
+
+        Raises:
+            RunError: The disk is full, read-only, or fails otherwise.
+        """
+        self._segments.stream(replay)
+
+    def load(self, generation: Generation, replay: Replay) -> None:
+        """Restores frames and items of the replay; ``Replay.load_state_dict`` comes after.
+
+        Raises:
+            UsageError: A segment is damaged or of another replay.
+        """
+        self._segments.load(replay, generation.segments)
+
+    def go_on(self, generation: Generation) -> None:
+        """Goes on behind ``generation``: deletes what a process wrote after it that was killed.
+
+        Raises:
+            RunError: The folder cannot be written.
+        """
+        try:
+            self._kept = kept_generations(self._folder, generation)
+            for folder in (self._folder, self._folder / SEGMENTS, *(kept.folder for kept in self._kept)):
+                remove_leftovers(folder)
+            self._segments.prune(name for kept in self._kept for name in kept.segments)
+            self._point_to(generation.path)
+        except OSError as error:
+            raise RunError(f"cannot write the run folder {self._folder}: {error.strerror}") from error
 
     def save_best(self, step: int, weights: State) -> Path:
         """Writes the weights alone as the best of the run."""
@@ -228,12 +237,12 @@ class CheckpointWriter:
     def _content(self, step: int, weights: State) -> State:
         return {"format": FORMAT, "schema": SCHEMA, "step": step, "weights": dict(weights), **self._describe()}
 
-    def _forget_old(self, generation: Path, segments: list[str]) -> None:
-        self._kept = [entry for entry in self._kept if entry[0] != generation] + [(generation, segments)]
-        for old, _ in self._kept[: -self._keep]:
-            shutil.rmtree(old)
-        self._kept = self._kept[-self._keep :]
-        self._segments.prune(name for _, names in self._kept for name in names)
+    def _forget_old(self, generation: Generation) -> None:
+        kept = [entry for entry in self._kept if entry.folder != generation.folder] + [generation]
+        for old in kept[: -self._keep]:
+            delete_generation(old.folder)
+        self._kept = kept[-self._keep :]
+        self._segments.prune(name for entry in self._kept for name in entry.segments)
 
     def _point_to(self, newest: Path) -> None:
         """Makes ``checkpoint.pt`` the same file as ``newest``, or a copy where there are no hard links."""

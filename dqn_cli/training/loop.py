@@ -10,9 +10,10 @@ import numpy as np
 
 from dqn_cli.agent.actor import Actor
 from dqn_cli.agent.learner import Learner
+from dqn_cli.core.interruption import Interrupted
 from dqn_cli.core.stateful import State
-from dqn_cli.core.types import Array, IntArray
-from dqn_cli.envs.contract import Environments, EpisodeEnd
+from dqn_cli.core.types import IntArray
+from dqn_cli.envs.contract import Environments, EpisodeEnd, StepResult
 from dqn_cli.replay.buffer import Replay
 from dqn_cli.training.pacing import Pacing, passed
 
@@ -40,6 +41,13 @@ class EvaluationDue:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamDue:
+    """So many frames have arrived that they may fill a segment on the disk."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointDue:
     """A checkpoint is due."""
 
@@ -54,7 +62,7 @@ class Finished:
     reason: str
 
 
-Event = EpisodeFinished | ReportDue | EvaluationDue | CheckpointDue | Finished
+Event = EpisodeFinished | ReportDue | EvaluationDue | StreamDue | CheckpointDue | Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +74,14 @@ class Calendar:
         report_steps: Between two reports.
         evaluation_steps: Between two evaluations; None for none.
         checkpoint_steps: Between two checkpoints.
+        stream_steps: Between two looks at the frames that are not on the disk; None: checkpoints are enough.
     """
 
     total_steps: int
     report_steps: int
     evaluation_steps: int | None
     checkpoint_steps: int
+    stream_steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +95,8 @@ class ReturnGoal:
 class TrainingLoop:
     """Acts and learns at the same time: while the environments step, the learner works.
 
-    Events are yielded between vector steps, where the state is whole.
+    Events are yielded between vector steps, where the state is whole. The first is a checkpoint of step 0: whatever
+    happens after it, the run can go on. A loop that has taken over a state goes on behind it.
 
     Args:
         environments: N environments that step together.
@@ -97,7 +108,10 @@ class TrainingLoop:
         calendar: When events are due.
         goal: Ends training early; None for never.
 
-    ``stop_requested`` may be set by a signal handler: training then ends after the vector step in hand.
+    Two attributes may be set by a signal handler. ``stop_requested``: training ends after the vector step in hand, or
+    before it where the rest of its updates or the wait for its environments would take too long; whoever goes on takes
+    that step again, with the same actions and without the updates that were made. ``save_requested``: a checkpoint is
+    due after the step in hand.
     """
 
     def __init__(
@@ -116,52 +130,84 @@ class TrainingLoop:
         self.step = 0
         self.episodes = 0
         self.stop_requested = False
+        self.save_requested = False
         self.returns: deque[float] = deque(maxlen=max(100, goal.window if goal else 0))
         # Chosen and not yet answered: who goes on after a failed step must not draw random numbers again.
         self._pending: IntArray | None = None
+        self._begun = False
 
     def run(self) -> Iterator[Event]:
-        """Trains until the last step or the goal; ends with `Finished`."""
-        environments, replay = self._environments, self._replay
-        observation: Array = environments.reset()
-        replay.begin(observation)
-        while self.step < self._calendar.total_steps:
-            if self._pending is None:
-                self._pending = self._actor.act(observation, self.step)
-            actions = self._pending
-            environments.send(actions)
-            self._learn()
-            result = environments.recv()
-            self._pending = None
-            replay.append(
-                actions,
-                result.reward,
-                result.terminal,
-                result.truncated,
-                result.successor,
-                result.restarted,
-                result.observation,
-            )
-            observation = result.observation
-            before, self.step = self.step, self.step + len(actions)
-            if self.step >= self._calendar.total_steps:
-                self._learn()  # no step is left to overlap with: the last events see the finished network
+        """Trains until the last step or the goal; ends with `Finished`.
+
+        Raises:
+            Interrupted: The first reset was.
+        """
+        if not self._begun:
+            self._replay.begin(self._environments.reset())
+            self._begun = True
+            yield CheckpointDue(self.step)
+        while (reason := self._over()) is None:
+            result = self._advance()
+            if result is None:
+                continue  # it was told to stop
             for episode in result.episodes:
                 self.episodes += 1
                 self.returns.append(episode.score)
                 yield EpisodeFinished(self.step, episode)
-            yield from self._due(before)
-            if self._goal_reached() or self.stop_requested:
-                yield Finished(self.step, "stopped" if self.stop_requested else "goal reached")
-                return
-        yield Finished(self.step, "all steps done")
+            yield from self._due(self.step - len(result.reward))
+        yield Finished(self.step, reason)
 
-    def _learn(self) -> None:
-        """Applies the updates that belong to the steps taken so far."""
+    def _advance(self) -> StepResult | None:
+        """Takes a vector step and learns meanwhile; None where a stop ended it, which leaves the state before it."""
+        environments = self._environments
+        if self._pending is None:
+            self._pending = self._actor.act(environments.observation, self.step)
+        actions = self._pending
+        try:
+            environments.send(actions)
+            if not self._learn():
+                environments.abandon()
+                return None
+            result = environments.recv()
+        except Interrupted:
+            self.stop_requested = True
+            environments.abandon()
+            return None
+        self._pending = None
+        self._replay.append(
+            actions,
+            result.reward,
+            result.terminal,
+            result.truncated,
+            result.successor,
+            result.restarted,
+            result.observation,
+        )
+        self.step += len(actions)
+        if self.step >= self._calendar.total_steps:
+            self._learn(to_the_end=True)  # no step is left to overlap with: the last events see the finished network
+        return result
+
+    def _learn(self, to_the_end: bool = False) -> bool:
+        """Applies the updates that belong to the steps taken so far; returns whether none is left.
+
+        One is left only where a stop is requested, unless ``to_the_end``.
+        """
         for _ in range(self._pacing.updates_until(self.step) - self._learner.updates):
+            if self.stop_requested and not to_the_end:
+                return False
             batch = self._replay.sample(self._batch_size, self.step)
             priority = self._learner.update(batch, self.step)
             self._replay.reprioritize(batch.key, priority)
+        return True
+
+    def _over(self) -> str | None:
+        """Returns why training is over, or None."""
+        if self.stop_requested:
+            return "stopped"
+        if self._goal_reached():
+            return "goal reached"
+        return "all steps done" if self.step >= self._calendar.total_steps else None
 
     def _due(self, before: int) -> Iterator[Event]:
         calendar = self._calendar
@@ -169,7 +215,10 @@ class TrainingLoop:
             yield ReportDue(self.step)
         if calendar.evaluation_steps is not None and passed(calendar.evaluation_steps, before, self.step):
             yield EvaluationDue(self.step)
-        if passed(calendar.checkpoint_steps, before, self.step):
+        if calendar.stream_steps is not None and passed(calendar.stream_steps, before, self.step):
+            yield StreamDue(self.step)
+        if self.save_requested or passed(calendar.checkpoint_steps, before, self.step):
+            self.save_requested = False
             yield CheckpointDue(self.step)
 
     def _goal_reached(self) -> bool:
@@ -185,8 +234,10 @@ class TrainingLoop:
         return {"step": self.step, "episodes": self.episodes, "returns": list(self.returns), "pending": pending}
 
     def load_state_dict(self, state: State) -> None:
-        """Takes over a state that ``state_dict`` returned."""
+        """Takes over a state that ``state_dict`` returned; the environments must stand where it was saved."""
+        self._begun = True
         self.step, self.episodes = int(state["step"]), int(state["episodes"])
+        self.returns.clear()
         self.returns.extend(state["returns"])
         pending = state["pending"]
         self._pending = None if pending is None else np.array(pending, dtype=np.int64)

@@ -1,35 +1,39 @@
-"""The folder of one run and the logs in it."""
+"""The folder of one run."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import platform
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from dqn_cli import __version__
 from dqn_cli.config.write import dump_config
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.files import write_durably
 from dqn_cli.core.options import Options
-from dqn_cli.envs.contract import EpisodeEnd
-from dqn_cli.telemetry.append_file import AppendFile
-from dqn_cli.telemetry.jsonl import JsonlLog
-from dqn_cli.telemetry.tensorboard import TensorBoardLog
+from dqn_cli.training.run_lock import LOCK
 
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py")
 """What a result depends on beside this program."""
 
+CONFIG = "config.yaml"
 FAILURE = "failure.json"
 """What plays the episode again in which an environment failed."""
 
-_TIME_FIELDS = ("steps_per_second", "wall_seconds")
+_OWN = re.compile(
+    r"config\.yaml|(metrics|episodes|evaluations|warnings)\.jsonl|actions\.bin|failure\.json|(checkpoint|best)\.pt"
+    r"|checkpoints|replay|events\.out\.tfevents\.\d+|\.lock|\..*\.tmp"
+)
+"""Names of all that a run writes into its folder."""
 
 
 def runs_root() -> Path:
@@ -52,14 +56,55 @@ def make_run_dir(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             path.mkdir()
-        taken = not path.is_dir() or any(path.iterdir())
+        taken = not path.is_dir() or holds_a_run(path)
         writable = os.access(path, os.W_OK | os.X_OK)
     except OSError as error:
         raise UsageError(f"cannot make the run folder {path}: {error.strerror}; give another with --run-dir") from error
     if taken:
-        raise UsageError(f"run folder {path} exists already; give another one with --run-dir")
+        raise UsageError(
+            f"run folder {path} exists already; give another one with --run-dir, or go on with what is there with "
+            "--resume"
+        )
     if not writable:
         raise UsageError(f"run folder {path} cannot be written; check its permissions or give another with --run-dir")
+
+
+def holds_a_run(path: Path) -> bool:
+    """Returns whether there is anything in a folder but the lock of who is about to use it; raises ``OSError``."""
+    return any(entry.name != LOCK for entry in path.iterdir())
+
+
+def refuse_foreign(path: Path) -> None:
+    """Makes sure that a folder holds a run and nothing else.
+
+    Raises:
+        UsageError: There is something in it that no run writes; or it cannot be read.
+    """
+    try:
+        strange = [entry.name for entry in path.iterdir() if not _OWN.fullmatch(entry.name)]
+        recorded = path / CONFIG
+        begun = not recorded.exists() or recorded.read_bytes().split(b"\n", 1)[0].endswith(b", resolved")
+    except OSError as error:
+        raise UsageError(f"cannot read the run folder {path}: {error.strerror}") from error
+    if strange or not begun:
+        what = f"'{sorted(strange)[0]}' in it was" if strange else f"its {CONFIG} was"
+        raise UsageError(f"{path} is no run folder: {what} not written by dqn; give another one")
+
+
+def clear(path: Path) -> None:
+    """Empties the folder of a run that has no checkpoint; its lock stays.
+
+    Raises:
+        UsageError: It cannot be written.
+    """
+    try:
+        for entry in path.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != LOCK:
+                entry.unlink()
+    except OSError as error:
+        raise UsageError(f"run folder {path} cannot be written: {error.strerror}; check its permissions") from error
 
 
 @contextmanager
@@ -79,8 +124,10 @@ def new_run_dir(chosen: Path | None, config_name: str, seed: int, now: datetime)
         yield folder
     except BaseException:
         if not existed:
-            with contextlib.suppress(OSError):  # it is not empty
-                folder.rmdir()
+            with contextlib.suppress(OSError):
+                if not holds_a_run(folder):
+                    (folder / LOCK).unlink(missing_ok=True)
+                    folder.rmdir()
         raise
 
 
@@ -123,87 +170,6 @@ def write_config(path: Path, options: Options, name: str, facts: Mapping[str, st
         file.write(content)
 
     write_durably(path, write)
-
-
-class RunLogs:
-    """Everything that a run writes beside checkpoints.
-
-    ``metrics.jsonl``, ``episodes.jsonl`` with ``actions.bin`` (the actions of every episode, one byte each, two where
-    there are more than 256 actions), ``evaluations.jsonl``, and TensorBoard events of the same numbers.
-
-    Args:
-        folder: The run folder.
-        frames_per_step: Emulator frames of an agent step.
-    """
-
-    def __init__(self, folder: Path, frames_per_step: int) -> None:
-        self._metrics = JsonlLog(folder / "metrics.jsonl")
-        self._episodes = JsonlLog(folder / "episodes.jsonl")
-        self._evaluations = JsonlLog(folder / "evaluations.jsonl")
-        self._actions = AppendFile(folder / "actions.bin")
-        self._tensorboard = TensorBoardLog(folder)
-        self._frames_per_step = frames_per_step
-
-    def text(self, tag: str, markdown: str) -> None:
-        """Writes a text into TensorBoard."""
-        self._tensorboard.text(tag, markdown)
-
-    def metrics(self, step: int, record: Mapping[str, float | int | None]) -> None:
-        """Writes a line of metrics; TensorBoard has the same numbers under ``train/`` and ``time/``."""
-        self._metrics.write({"step": step, "frames": step * self._frames_per_step, **record})
-        self._scalars(step, "train/", record)
-
-    def episode(self, step: int, end: EpisodeEnd) -> None:
-        """Writes a finished episode and its actions."""
-        offset = self._actions.offset
-        self._actions.write(end.actions)
-        self._episodes.write(
-            {
-                "step": step,
-                "env": end.env_index,
-                "episode": end.episode,
-                "episode_return": end.score,
-                "episode_length": end.length,
-                "episode_frames": end.frames,
-                "terminated": end.terminated,
-                "seed": end.seed,
-                "lineage_steps": end.lineage_steps,
-                "actions_offset": offset,
-                "actions_bytes": len(end.actions),
-            }
-        )
-
-    def evaluation(self, step: int, record: Mapping[str, Any]) -> None:
-        """Writes an evaluation; TensorBoard has its numbers under ``eval/``."""
-        self._evaluations.write({"step": step, "frames": step * self._frames_per_step, **record})
-        self._scalars(step, "eval/", {name: value for name, value in record.items() if name not in _TIME_FIELDS})
-
-    def offsets(self) -> dict[str, int]:
-        """Returns the sizes of the logs in bytes, which a checkpoint remembers."""
-        return {
-            "metrics": self._metrics.offset,
-            "episodes": self._episodes.offset,
-            "evaluations": self._evaluations.offset,
-            "actions": self._actions.offset,
-        }
-
-    def flush(self) -> None:
-        """Waits until everything written is on the disk: a checkpoint must not remember more than there is."""
-        for log in (self._metrics, self._episodes, self._evaluations, self._actions, self._tensorboard):
-            log.flush()
-
-    def close(self) -> None:
-        """Closes all files."""
-        for log in (self._metrics, self._episodes, self._evaluations, self._actions, self._tensorboard):
-            log.close()
-
-    def _scalars(self, step: int, prefix: str, record: Mapping[str, Any]) -> None:
-        tags = {
-            ("time/" if name in _TIME_FIELDS else prefix) + name: float(value)
-            for name, value in record.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        self._tensorboard.scalars(step, tags)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

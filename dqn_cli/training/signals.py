@@ -1,4 +1,4 @@
-"""Signals that end a run: noticed between two steps, so that everything can be saved."""
+"""Signals to a run: stop and save, or save and go on; noticed between two steps, so that everything can be saved."""
 
 from __future__ import annotations
 
@@ -7,30 +7,49 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+from dqn_cli.core.interruption import Waiting
 
 _CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
+GRACE_SECONDS = 1.0
+"""What a step in hand gets to end by itself; then its wait is interrupted, and the step counts as not taken."""
+
+_AGAIN_SECONDS = 1.0
+
 
 class StopRequest:
-    """Remembers a signal and tells its listeners; a SIGINT after it raises ``KeyboardInterrupt`` at once."""
+    """Remembers signals and tells its listeners; a SIGINT after the first one raises ``KeyboardInterrupt`` at once.
+
+    Attributes:
+        signal: The signal that ends the run, None while there is none.
+        waiting: The waits that such a signal may end after `GRACE_SECONDS`.
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.waiting = Waiting()
         self._listeners: list[Callable[[], None]] = []
+        self._savers: list[Callable[[], None]] = []
 
     @property
     def exit_code(self) -> int:
         """128 plus the number of the signal that arrived, or 0."""
         return 0 if self.signal is None else _CODES[self.signal]
 
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Calls ``listener`` when a signal arrives, or now if one has arrived; it may be called more than once."""
+    def listen(self, listener: Callable[[], None], saver: Callable[[], None] = lambda: None) -> None:
+        """Calls ``listener`` when a signal to stop arrives, or now if one has; ``saver`` at each SIGUSR1.
+
+        Both may be called more than once.
+        """
         self._listeners.append(listener)
+        self._savers.append(saver)
         if self.signal is not None:
             listener()
 
     def handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 a handler is called so
-        """Is installed as the handler."""
+        """Is installed as the handler of the signals that stop a run."""
         if self.signal is not None:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
@@ -38,23 +57,44 @@ class StopRequest:
         self.signal = signal.Signals(number)
         for listener in self._listeners:
             listener()
+        if threading.current_thread() is threading.main_thread():
+            signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS, _AGAIN_SECONDS)
+
+    def handle_save(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Is installed as the handler of SIGUSR1."""
+        for saver in self._savers:
+            saver()
+
+    def handle_alarm(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """Is installed as the handler of the timer: the grace is over.
+
+        Raises:
+            Interrupted: The run waits for something.
+        """
+        if self.signal is not None:
+            self.waiting.interrupt()
 
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Catches SIGINT, SIGTERM and SIGHUP while the block runs.
+    """Catches SIGINT, SIGTERM, SIGHUP and SIGUSR1 while the block runs.
 
     A signal that was ignored before stays so: ``nohup`` and the shell's background jobs rely on it. Outside of the
     main thread, where Python allows no handlers, nothing is caught.
     """
     request = StopRequest()
-    previous = {}
+    handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any]] = dict.fromkeys(_CODES, request.handle)
+    handlers |= {signal.SIGUSR1: request.handle_save, signal.SIGALRM: request.handle_alarm}
+    previous: dict[signal.Signals, Any] = {}
+    in_main_thread = threading.current_thread() is threading.main_thread()
     try:
-        if threading.current_thread() is threading.main_thread():
-            for number in _CODES:
+        if in_main_thread:
+            for number, handler in handlers.items():
                 if signal.getsignal(number) != signal.SIG_IGN:
-                    previous[number] = signal.signal(number, request.handle)
+                    previous[number] = signal.signal(number, handler)
         yield request
     finally:
+        if in_main_thread:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -40,7 +40,8 @@ def test_in_a_step(tmp_path, dqn, name, words, step, vectorization):
     failure = json.loads((folder / "failure.json").read_text())
     assert words in message
     assert f"(episode 0, step {step}, action {failure['actions'][-1]}, lineage seed {failure['seed']})" in message
-    assert message.endswith(f"saved up to step {4 * step}; play that episode again: dqn audit --replay {folder}")
+    again = f"play that episode again: dqn audit --replay {folder}; go on: dqn resume {folder}"
+    assert message.endswith(f"saved up to step {4 * step}; {again}")
     read = read_checkpoint(folder)
     assert read.step == 4 * step  # four environments; the step that failed counts as not taken
     assert read.training is not None
@@ -107,7 +108,8 @@ def test_in_a_later_reset(tmp_path, dqn, vectorization, faulty, words):
     assert f"environment {failure['env']} ('{env_id('Faulty')}')" in line
     assert f"in reset with seed {failure['seed']}" in line
     assert "(before episode 4, after episode 3, step 2, action " in line
-    assert line.endswith(f"; the run is saved up to step 22; play that episode again: dqn audit --replay {folder}")
+    again = f"play that episode again: dqn audit --replay {folder}; go on: dqn resume {folder}"
+    assert line.endswith(f"; the run is saved up to step 22; {again}")
     training = read_checkpoint(folder).training
     assert training is not None
     assert training["environments"]["length"] == [2, 2]
@@ -212,7 +214,7 @@ class TestInAnEvaluation:
         )
         assert self.WHERE in line
         assert "cannot be made" in line
-        assert line.endswith("; the run is saved up to step 10")
+        assert line.endswith(f"; the run is saved up to step 10; go on: dqn resume {tmp_path / 'run'}")
         assert read_checkpoint(tmp_path / "run").step == 10
 
     def test_its_first_reset(self, tmp_path, dqn, monkeypatch):

@@ -67,8 +67,8 @@ ENVIRONMENT_DEFECTS = (
     Defect(
         "a failed episode that nothing plays again",
         "dqn_cli/run.py",
-        "if failure.episode is None:",
-        "if True:",
+        "if isinstance(failure, BrokenEnvironmentError) and failure.episode is not None:",
+        "if False:",
         "tests/cli/test_broken_environments.py",
     ),
     Defect(

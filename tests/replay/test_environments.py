@@ -35,6 +35,10 @@ class RecordedEnvironments:
     def spec(self) -> EnvironmentSpec:
         return self._environments.spec
 
+    @property
+    def observation(self) -> Array:
+        return self._environments.observation
+
     def reset(self) -> Array:
         observation = self._environments.reset()
         self._recorder.begin(observation)
@@ -49,6 +53,9 @@ class RecordedEnvironments:
         self.episodes += len(result.episodes)
         self._recorder.append(self._actions, result)
         return result
+
+    def abandon(self) -> None:
+        self._environments.abandon()
 
     def close(self) -> None:
         self._environments.close()

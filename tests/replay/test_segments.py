@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqn_cli.core.errors import UsageError
+from dqn_cli.core.files import Fingerprint, fingerprint
 from dqn_cli.core.stateful import State
 from dqn_cli.replay import segments as segments_module
 from dqn_cli.replay.buffer import Replay
@@ -37,7 +38,7 @@ def reopened(state: State) -> State:
     return loaded
 
 
-def restored(folder: Path, names: list[str], state: State, replay: Replay) -> ReplaySegments:
+def restored(folder: Path, names: Mapping[str, Fingerprint], state: State, replay: Replay) -> ReplaySegments:
     segments = ReplaySegments(folder)
     replay.check_sizes(state)
     segments.load(replay, names)
@@ -75,7 +76,7 @@ def cases(draw):
 def test_a_restored_replay_goes_on_as_the_saved_one(case, later, keep, size):
     """Several checkpoints, old segments pruned, and a restored replay that is itself saved and restored."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segments_module, "_SEGMENT_BYTES", size)
+        patch.setattr(segments_module, "SEGMENT_BYTES", size)
         check_that_a_restored_replay_goes_on(case, later, keep)
 
 
@@ -90,10 +91,11 @@ def check_that_a_restored_replay_goes_on(case: Any, later: int, keep: int) -> No
     with TemporaryDirectory() as folder:
         path = Path(folder) / "replay"
         segments = ReplaySegments(path)
-        kept: list[list[str]] = []
+        kept: list[dict[str, Fingerprint]] = []
         for gap in gaps:
             for _ in range(gap):
                 replay.append(*stream.step())
+                segments.stream(replay)
             kept = [*kept, segments.save(replay)][-keep:]
             segments.prune(name for names in kept for name in names)
         state, steps = reopened(replay.state_dict()), [stream.step() for _ in range(2 * later)]
@@ -127,13 +129,15 @@ def ranges(names: list[str]) -> list[tuple[int, int]]:
 def test_a_checkpoint_writes_only_what_is_new_and_names_what_it_needs(tmp_path):
     replay, segments = make_replay(2, 1, 3, 30, 40), ReplaySegments(tmp_path / "replay")
     stream = ScriptedStream([[Episode(4)], [Episode(7, terminated=False)]], 1)
-    assert segments.save(replay) == []
+    assert segments.save(replay) == {}
     replay.begin(stream.reset())
     saved, keys = 0, 0
     for _ in range(12):
         for _ in range(5):
             replay.append(*stream.step())
-        names = segments.save(replay)
+        written = segments.save(replay)
+        names = list(written)
+        assert written == {name: fingerprint(tmp_path / "replay" / name) for name in names}
         content = torch.load(tmp_path / "replay" / names[-1], weights_only=True)
         assert ranges(names[-1:]) == [(saved + 1, replay.frames.written)]
         assert content["first_frame"] == saved + 1
@@ -146,14 +150,14 @@ def test_a_checkpoint_writes_only_what_is_new_and_names_what_it_needs(tmp_path):
         assert [first for first, _ in spans[1:]] == [last + 1 for _, last in spans[:-1]]
         oldest = max(1, saved - 40 + 1)
         assert spans[0][0] <= oldest <= spans[0][1]  # the oldest frame is there, and no segment in vain
-        assert segments.save(replay) == names
+        assert segments.save(replay) == written
 
 
 @pytest.mark.parametrize("first", [5, 20, 35])
 @pytest.mark.parametrize("second", [1, 10, 20, 30, 38])
 def test_items_outlive_the_first_segments_of_their_checkpoint(tmp_path, monkeypatch, first, second):
     """One frame a segment: those of the first checkpoint go one by one, its items must stay while they live."""
-    monkeypatch.setattr(segments_module, "_SEGMENT_BYTES", 1)
+    monkeypatch.setattr(segments_module, "SEGMENT_BYTES", 1)
     replay, segments = make_replay(1, 1, 1, 40, 40), ReplaySegments(tmp_path)
     stream = ScriptedStream([[Episode(50)]], 1)
     replay.begin(stream.reset())
@@ -175,7 +179,7 @@ def test_a_long_pause_between_checkpoints_writes_what_still_lives(tmp_path):
     for _ in range(100):
         replay.append(*stream.step())
     names = segments.save(replay)
-    assert ranges(names) == [(replay.frames.written - 19, replay.frames.written)]
+    assert ranges(list(names)) == [(replay.frames.written - 19, replay.frames.written)]
     twin = make_replay(1, 1, 1, 10, 20)
     restored(tmp_path / "replay", names, replay.state_dict(), twin)
     assert_twins(replay, twin)
@@ -187,16 +191,18 @@ def test_pruning_deletes_what_no_checkpoint_needs_and_nothing_else(tmp_path):
     replay.begin(stream.reset())
     for _ in range(3):
         replay.append(*stream.step())
-        names = segments.save(replay)
+        names = list(segments.save(replay))
     (tmp_path / "notes.txt").write_text("mine")
-    segments.prune(names[1:])
+    segments.prune([])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*names, "notes.txt"]  # the next checkpoint needs all
+    ReplaySegments(tmp_path).prune(names[1:])
     assert sorted(path.name for path in tmp_path.iterdir()) == [*names[1:], "notes.txt"]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.bool_])
 @pytest.mark.parametrize("size", [1, 41, 1 << 26], ids=["frame by frame", "few", "at once"])
 def test_frames_come_back_bit_for_bit(tmp_path, monkeypatch, dtype, size):
-    monkeypatch.setattr(segments_module, "_SEGMENT_BYTES", size)
+    monkeypatch.setattr(segments_module, "SEGMENT_BYTES", size)
     raw = np.random.Generator(np.random.PCG64(0)).integers(0, 2 if dtype == np.bool_ else 256, (23, 1, 5, 4))
     frames = raw.astype(dtype)
     if dtype == np.float32:
@@ -226,7 +232,7 @@ def test_frames_come_back_bit_for_bit(tmp_path, monkeypatch, dtype, size):
 
 
 def test_a_checkpoint_needs_little_memory_beside_the_replay(tmp_path, monkeypatch):
-    monkeypatch.setattr(segments_module, "_SEGMENT_BYTES", 1 << 20)
+    monkeypatch.setattr(segments_module, "SEGMENT_BYTES", 1 << 20)
     replay = Replay(
         DenseHostFrames(4096, (64, 64), np.dtype(np.uint8)),
         ItemTable(1, 1),

@@ -22,6 +22,7 @@ from dqn_cli.replay.segments import ReplaySegments
 from dqn_cli.schema import RunOptions
 from dqn_cli.training import checkpoint as checkpoint_module
 from dqn_cli.training.checkpoint import CheckpointWriter, read_checkpoint
+from dqn_cli.training.generations import check_whole, newest_whole, read_manifest
 from dqn_cli.training.loop import CheckpointDue, EvaluationDue
 from tests.bad_checkpoints import BAD, victim
 from tests.small_runs import SMALL, cartpole_run
@@ -44,6 +45,13 @@ def state_of(training: Training) -> dict[str, Any]:
         "environments": training.environments.state_dict(),
         "loop": training.loop.state_dict(),
     }
+
+
+def load_replay(folder: Path, training: Training, step: int) -> None:
+    """Restores frames and items as they were at a checkpoint."""
+    generation = read_manifest(folder / "checkpoints" / f"{step:09d}")
+    check_whole(generation)
+    ReplaySegments(folder / "replay").load(training.replay, generation.segments)
 
 
 def writer_in(folder: Path, keep: int = 2) -> CheckpointWriter:
@@ -103,11 +111,11 @@ def test_what_is_saved_is_what_is_read(training, tmp_path):
         read = read_checkpoint(place)
         assert (read.name, read.config, read.step) == ("test", {"seed": 3}, training.loop.step)
         assert_equal(read.weights, state["learner"]["online"])
-        assert read.training is not None
-        segments = read.training.pop("segments")
         assert_equal(read.training, state)
-        assert sorted(segments) == sorted(file.name for file in (tmp_path / "replay").iterdir())
-    assert path.samefile(tmp_path / "checkpoints" / f"{training.loop.step:09d}" / "checkpoint.pt")
+    generation = read_manifest(tmp_path / "checkpoints" / f"{training.loop.step:09d}")
+    check_whole(generation)
+    assert sorted(generation.segments) == sorted(file.name for file in (tmp_path / "replay").iterdir())
+    assert path.samefile(generation.path)
 
 
 def test_the_state_is_whole(training, tmp_path):
@@ -115,7 +123,7 @@ def test_the_state_is_whole(training, tmp_path):
     saved = read_checkpoint(save(writer_in(tmp_path), training)).training
     assert saved is not None
     twin = fresh()
-    ReplaySegments(tmp_path / "replay").load(twin.replay, saved["segments"])
+    load_replay(tmp_path, twin, training.loop.step)
     twin.learner.load_state_dict(saved["learner"])
     twin.actor.explorer.load_state_dict(saved["explorer"])
     twin.replay.load_state_dict(saved["replay"])
@@ -149,12 +157,10 @@ def test_only_the_newest_are_kept(tmp_path):
             assert read_checkpoint(tmp_path).step == steps[-1]
             needed: set[str] = set()
             for name in kept:
-                state = read_checkpoint(tmp_path / "checkpoints" / name).training
-                assert state is not None
-                needed |= set(state["segments"])
+                needed |= set(read_manifest(tmp_path / "checkpoints" / name).segments)
             assert {file.name for file in (tmp_path / "replay").iterdir()} == needed
     training.environments.close()
-    assert len(steps) == 4
+    assert len(steps) == 5
     assert not [name for name in needed if name.startswith("000000000001-")]
     everything = [file.name for file in tmp_path.rglob("*") if file.is_file()]
     assert not [name for name in everything if name.endswith(".tmp")]
@@ -175,7 +181,7 @@ def test_each_kept_checkpoint_can_be_resumed(tmp_path):
         read = read_checkpoint(generation)
         assert read.training is not None
         twin = fresh(SHORT_MEMORY)
-        ReplaySegments(tmp_path / "replay").load(twin.replay, read.training["segments"])
+        load_replay(tmp_path, twin, read.step)
         twin.replay.load_state_dict(read.training["replay"])
         items = twin.replay.items.gather(np.arange(twin.replay.items.tail, twin.replay.items.head))
         expected = replays[read.step]
@@ -246,9 +252,9 @@ class Crashed(BaseException):
     """The machine went down."""
 
 
-@pytest.mark.parametrize("renames", [0, 1, 2])
+@pytest.mark.parametrize("renames", [0, 1, 2])  # the next would be that of the newest
 def test_a_crash_at_any_rename_leaves_the_checkpoint_before(training, tmp_path, monkeypatch, renames):
-    """Of a segment, of a generation, of the newest: what is there can be read, and is whole."""
+    """Of a segment, of a checkpoint, of a manifest: what is there can be read, and is whole."""
     writer = writer_in(tmp_path)
     save(writer, training, step=400)
     observation = np.zeros((4, 1, 4), np.float32)
@@ -271,7 +277,8 @@ def test_a_crash_at_any_rename_leaves_the_checkpoint_before(training, tmp_path, 
     assert read.step == 400
     assert read.training is not None
     twin = fresh()
-    ReplaySegments(tmp_path / "replay").load(twin.replay, read.training["segments"])
+    load_replay(tmp_path, twin, 400)
+    assert newest_whole(tmp_path, print) == read_manifest(tmp_path / "checkpoints/000000400")
     twin.replay.load_state_dict(read.training["replay"])
     twin.environments.close()
 

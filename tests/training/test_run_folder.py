@@ -19,13 +19,13 @@ from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.jsonl import read_jsonl
 from dqn_cli.training import run_folder as run_folder_module
 from dqn_cli.training.run_folder import (
-    RunLogs,
     default_run_dir,
     make_run_dir,
     new_run_dir,
     provenance,
     write_config,
 )
+from dqn_cli.training.run_logs import RunLogs
 
 NOON = datetime(2026, 3, 4, 12, 5, 6)
 
@@ -208,13 +208,17 @@ def test_logs(tmp_path):
 
 def test_offsets_are_the_sizes_of_the_files(tmp_path):
     logs = RunLogs(tmp_path, 1)
-    assert set(logs.offsets().values()) == {0}
+    events, offset = logs.marks().pop("tensorboard")
+    assert offset == (tmp_path / events).stat().st_size
+    assert {size for name, size in logs.marks().items() if name != "tensorboard"} == {0}
     logs.metrics(1, {"loss": float("nan")})
     logs.episode(1, episode_end(b"\1"))
     logs.evaluation(1, {})
+    logs.warning(1, "exploding_q", "too much")
     names = {"metrics": "metrics.jsonl", "episodes": "episodes.jsonl", "evaluations": "evaluations.jsonl"}
+    names["warnings"] = "warnings.jsonl"
     for name, file in (names | {"actions": "actions.bin"}).items():
-        assert logs.offsets()[name] == (tmp_path / file).stat().st_size > 0
+        assert logs.marks()[name] == (tmp_path / file).stat().st_size > 0
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["loss"] is None
     logs.close()
     logs.close()
@@ -229,4 +233,5 @@ def test_flush_reaches_the_disk(tmp_path, monkeypatch):
     logs.flush()
     logs.close()
     names = {name.split(".0")[0] for name in synced}
-    assert names == {"metrics.jsonl", "episodes.jsonl", "evaluations.jsonl", "actions.bin", "events.out.tfevents"}
+    logs_of_json = {"metrics.jsonl", "episodes.jsonl", "evaluations.jsonl", "warnings.jsonl"}
+    assert names == logs_of_json | {"actions.bin", "events.out.tfevents"}

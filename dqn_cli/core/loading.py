@@ -1,0 +1,63 @@
+"""Reading what ``torch.save`` wrote without running anything that the file holds."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from dqn_cli.core.errors import UsageError
+
+NOT_AS_SAVED = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What objects raise when they take over a state that none of them can have returned."""
+
+
+def load_plain(file: Path) -> Any:
+    """Returns the tensors and plain values of a file.
+
+    Raises:
+        UsageError: It is missing, damaged, foreign or hostile; nothing of it was run.
+    """
+    try:
+        # torch reads bare pickles too, and does not look at the checksums: a flipped bit would be a wrong weight.
+        with zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            # torch packs nothing: a packed entry is a foreign one, and may unpack to any size.
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            stored = stored and sum(entry.file_size for entry in entries) <= file.stat().st_size
+            whole = stored and archive.testzip() is None
+        if not stored:
+            reason = "is not a file of dqn: its content is packed"
+        elif whole:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return torch.load(file, map_location="cpu", weights_only=True)
+        else:
+            reason = "is damaged: a checksum is wrong; use another checkpoint"
+    except zipfile.BadZipFile:
+        reason = "is truncated or not a checkpoint of dqn"
+    except UnpicklingError:
+        reason = (
+            "is not a checkpoint of dqn: it holds something other than tensors and plain values, and nothing of it "
+            "was run"
+        )
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or error}"
+    except MemoryError:
+        reason = "claims more memory than there is: it is damaged or foreign"
+    except Exception:
+        reason = "cannot be read: it is damaged or not a checkpoint of dqn"
+    raise UsageError(f"{file} {reason}")

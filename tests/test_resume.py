@@ -1,0 +1,381 @@
+"""A run that goes on ends with the bytes of one that was never stopped."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gymnasium.envs.classic_control import CartPoleEnv
+
+from dqn_cli.agent.learner import Learner
+from dqn_cli.cli.main import main
+from dqn_cli.cli.options import presets_folder
+from dqn_cli.config import load_config
+from dqn_cli.core.errors import DivergedError, UsageError
+from dqn_cli.evaluate import Evaluator
+from dqn_cli.plan import make_plan
+from dqn_cli.resume import resume
+from dqn_cli.run import train
+from dqn_cli.schema import RunOptions
+from dqn_cli.telemetry.jsonl import read_jsonl
+from dqn_cli.training import signals as signals_module
+from dqn_cli.training.checkpoint import CheckpointWriter, read_checkpoint
+from tests.crash.compare import content, differences
+from tests.envs.hostile import env_id
+from tests.golden.make import RUNS
+from tests.small_runs import SMALL, cartpole_run, small_plan
+
+SAVED_AND_EVALUATED = ("checkpoint={every_steps: 300, keep: 9}", "evaluation.every_steps=450")
+
+
+def notes() -> list[str]:
+    return []
+
+
+def back_to(run: Path, folder: Path, step: int) -> Path:
+    """Returns a copy of a run that stands where it was when the checkpoint at ``step`` had been written."""
+    shutil.copytree(run, folder)
+    for generation in (folder / "checkpoints").iterdir():
+        if int(generation.name) > step:
+            shutil.rmtree(generation)
+    assert [int(g.name) for g in (folder / "checkpoints").iterdir()].count(step) == 1
+    return folder
+
+
+def assert_same(one: Path, other: Path) -> None:
+    assert differences(content(one), content(other)) == []
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_600_steps_are_300_and_300_more(name, tmp_path):
+    """For each preset: networks, optimiser, replay, random streams, counters, schedules and logs."""
+    preset, *overrides = RUNS[name]
+    options = load_config(
+        preset,
+        [*overrides, "total_steps=600", "replay.warmup_steps=100", *SAVED_AND_EVALUATED],
+        RunOptions,
+        presets_folder(),
+    ).options
+    whole = tmp_path / "whole"
+    train(make_plan(options), preset, whole, quiet=True)
+    said = notes()
+    steps = sorted(int(generation.name) for generation in (whole / "checkpoints").iterdir())
+    begin = next(step for step in steps if step >= 300)
+    assert 300 <= begin < 600
+    half = back_to(whole, tmp_path / "half", begin)
+    outcome = resume(half, said.append, quiet=True)
+    assert (outcome.reason, outcome.exit_code) == ("all steps done", 0)
+    assert said == [f"goes on behind step {begin}"]
+    assert_same(whole, half)
+
+
+def raising_at(monkeypatch: pytest.MonkeyPatch, steps: set[int], number: int) -> None:
+    """Raises a signal in the given steps of any CartPole in this process, those of evaluations included."""
+    step: Any = CartPoleEnv.step
+    taken = [0]
+
+    def signalled(self: Any, action: Any) -> Any:
+        taken[0] += 1
+        if taken[0] in steps:
+            signal.raise_signal(number)
+        return step(self, action)
+
+    monkeypatch.setattr(CartPoleEnv, "step", signalled)
+
+
+def test_sigusr1_saves_and_changes_nothing(tmp_path, monkeypatch):
+    saved: list[int] = []
+    save = CheckpointWriter.save
+
+    def recorded(self: Any, step: int, *arguments: Any) -> Path:
+        saved.append(step)
+        return save(self, step, *arguments)
+
+    monkeypatch.setattr(CheckpointWriter, "save", recorded)
+    steps = set(random.Random(0).sample(range(1, 900), 20))
+    raising_at(monkeypatch, steps, signal.SIGUSR1)
+    outcome = train(small_plan(*SMALL), "cartpole", tmp_path / "run", quiet=True)
+    assert outcome.exit_code == 0
+    assert len(saved) >= 20
+    assert_same(cartpole_run(), tmp_path / "run")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_stopped_many_times(tmp_path, monkeypatch, seed):
+    """By signals in steps of training and of evaluations, and before the first step."""
+    folder, rng = tmp_path / "run", random.Random(seed)
+    stops = 0
+    while True:
+        with monkeypatch.context() as patch:
+            raising_at(patch, {rng.randint(1, 400)}, signal.SIGTERM)
+            if not folder.exists():
+                outcome = train(small_plan(*SMALL), "cartpole", folder, quiet=True)
+            else:
+                outcome = resume(folder, notes().append, quiet=True)
+        if outcome.exit_code == 0:
+            break
+        assert outcome.exit_code == 143
+        assert outcome.text().splitlines()[-1].split() == ["go", "on", "dqn", "resume", str(folder)]
+        stops += 1
+    assert stops > 1
+    assert_same(cartpole_run(), folder)
+
+
+def test_a_save_in_an_evaluation_repeats_it(tmp_path, monkeypatch):
+    """SIGUSR1 while an evaluation runs, and then a kill: who goes on evaluates first."""
+    evaluate = Evaluator.evaluate
+    folder, copy = tmp_path / "run", tmp_path / "copy"
+
+    def saving(self: Any, network: Any, stopped: Any) -> Any:
+        signal.raise_signal(signal.SIGUSR1)
+        assert not stopped()
+        if not copy.exists():
+            shutil.copytree(folder, copy)
+        return evaluate(self, network, stopped)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "evaluate", saving)
+        train(small_plan(*SMALL), "cartpole", folder, quiet=True)
+    state = read_checkpoint(copy).training
+    assert state is not None
+    assert state["keeper"]["interrupted"] == 400
+    resume(copy, notes().append, quiet=True)
+    assert_same(folder, copy)
+    assert_same(cartpole_run(), folder)
+
+
+def test_a_run_that_is_done(capfd):
+    run = cartpole_run()
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
+    for arguments in (["resume", str(run)], ["train", "cartpole", *SMALL, "--run-dir", str(run), "--resume"]):
+        with pytest.raises(SystemExit) as end:
+            main(arguments)
+        out, err = capfd.readouterr()
+        assert (end.value.code, out) == (0, f"{run}\n")
+        assert "all steps done, before this command" in err
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"} == before
+
+
+def test_train_resume_starts_and_goes_on(tmp_path):
+    run = tmp_path / "run"
+    command = ["train", "cartpole", *SMALL, "--run-dir", str(run), "--resume", "--quiet"]
+    for expected in (0, 0):
+        with pytest.raises(SystemExit) as end:
+            main(command)
+        assert end.value.code == expected
+    assert_same(cartpole_run(), run)
+    back = back_to(run, tmp_path / "back", 600)
+    with pytest.raises(SystemExit) as end:
+        main(["train", "cartpole", *SMALL, "--run-dir", str(back), "--resume", "--quiet"])
+    assert end.value.code == 0
+    assert_same(run, back)
+
+
+def refused(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    out, err = capfd.readouterr()
+    assert (end.value.code, out) == (2, "")
+    (line,) = [line for line in err.splitlines() if not line.strip().startswith("note")]
+    assert line.startswith("error: ")
+    return line
+
+
+def test_other_options_are_refused(capfd):
+    run = cartpole_run()
+    command = ["train", "cartpole", *SMALL, "learning.gamma=0.5", "seed=3", "--run-dir", str(run), "--resume"]
+    line = refused(command, capfd)
+    assert "learning.gamma=0.5 (the run has 0.99)" in line
+    assert "seed=3 (the run has 0)" in line
+    assert "threads" not in line
+
+
+def test_resume_needs_a_folder(capfd):
+    assert "--run-dir" in refused(["train", "cartpole", "--resume"], capfd)
+
+
+def test_what_is_no_run(tmp_path, capfd):
+    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path, tmp_path / "nothing", tmp_path / "notes.txt", tmp_path / "empty"):
+        assert str(path) in refused(["resume", str(path)], capfd)
+    assert "'empty' in it" in refused(["train", "cartpole", "--run-dir", str(tmp_path), "--resume"], capfd)
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", "empty"}
+    (tmp_path / "config.yaml").write_text("env: {}\n")
+    (tmp_path / "notes.txt").unlink()
+    (tmp_path / "empty").rmdir()
+    assert "config.yaml" in refused(["train", "cartpole", "--run-dir", str(tmp_path), "--resume"], capfd)
+    assert (tmp_path / "config.yaml").exists()
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint(tmp_path, capfd):
+    run = tmp_path / "run"
+    shutil.copytree(cartpole_run(), run)
+    shutil.rmtree(run / "checkpoints")
+    assert "no checkpoint" in refused(["resume", str(run)], capfd)
+    with pytest.raises(SystemExit) as end:
+        main(["train", "cartpole", *SMALL, "--run-dir", str(run), "--resume", "--quiet"])
+    assert end.value.code == 0
+    assert_same(cartpole_run(), run)
+
+
+def damage(path: Path, way: str) -> None:
+    content = path.read_bytes()
+    middle = len(content) // 2
+    if way == "torn":
+        path.unlink()  # others may be hard links to it
+        path.write_bytes(content[:middle])
+    elif way == "flipped":
+        path.unlink()
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("way", ["torn", "flipped", "missing"])
+@pytest.mark.parametrize("what", ["checkpoint.pt", "manifest.json", "segment"])
+def test_a_damaged_generation_is_named_and_the_one_before_used(tmp_path, way, what):
+    run = tmp_path / "run"
+    shutil.copytree(cartpole_run(), run)
+    newest = run / "checkpoints" / "000000800"
+    own = json.loads((newest / "manifest.json").read_text())
+    older = json.loads((run / "checkpoints" / "000000600" / "manifest.json").read_text())
+    if what == "segment":
+        (name,) = set(own["segments"]) - set(older["segments"])
+        path = run / "replay" / name
+    else:
+        path = newest / (own["checkpoint"]["name"] if what == "checkpoint.pt" else what)
+    damage(path, way)
+    said = notes()
+    outcome = resume(run, said.append, quiet=True)
+    assert outcome.reason == "all steps done"
+    if (what, way) != ("manifest.json", "missing"):  # then it was never finished
+        assert str(path) in said[0]
+        assert "step 600" in said[1]
+    assert_same(cartpole_run(), run)
+
+
+def test_when_all_are_damaged(tmp_path, capfd):
+    run = tmp_path / "run"
+    shutil.copytree(cartpole_run(), run)
+    for path in run.glob("checkpoints/*/manifest.json"):
+        damage(path, "flipped")
+    line = refused(["resume", str(run)], capfd)
+    assert "no whole checkpoint" in line
+    assert "manifest.json" in line
+
+
+def test_a_log_that_was_cut(tmp_path):
+    run = back_to(cartpole_run(), tmp_path / "run", 600)
+    (run / "metrics.jsonl").write_text("")
+    with pytest.raises(SystemExit) as end:
+        main(["resume", str(run)])
+    assert end.value.code == 1
+
+
+def test_an_environment_that_is_not_reproducible(tmp_path):
+    """It is said, its windows are cut as truncated, and it begins a new episode; the run goes on to its end."""
+    plan = small_plan(
+        *SMALL, f"env.id={env_id('Counting')}", "replay.n_step=3", "replay.reward_clip=null", "checkpoint.keep=9"
+    )
+    run = tmp_path / "run"
+    train(plan, "counting", run, quiet=True)
+    half = back_to(run, tmp_path / "half", 400)
+    said = notes()
+    outcome = resume(half, said.append, quiet=True)
+    assert outcome.reason == "all steps done"
+    assert "environments 0, 1, 2, 3 are not reproducible" in said[0]
+    episodes = list(read_jsonl(half / "episodes.jsonl"))
+    assert all(episode["episode_return"] == 15.0 for episode in episodes)
+    numbers = [(episode["env"], episode["episode"]) for episode in episodes]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_two_processes_on_one_folder(tmp_path, capfd):
+    program = "import sys, time\nfrom pathlib import Path\nfrom dqn_cli.training.run_lock import locked\n"
+    program += "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(600)\n"
+    run = tmp_path / "run"
+    shutil.copytree(cartpole_run(), run)
+    holder = subprocess.Popen([sys.executable, "-c", program, str(run)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        for arguments in (["resume", str(run)], ["train", "cartpole", *SMALL, "--run-dir", str(run), "--resume"]):
+            line = refused(arguments, capfd)
+            assert "in use by another process" in line
+            assert str(holder.pid) in line
+    finally:
+        holder.kill()
+        holder.communicate()
+    with pytest.raises(SystemExit) as end:
+        main(["resume", str(run)])
+    assert end.value.code == 0
+
+
+@pytest.mark.parametrize("place", ["step", "reset", "evaluation"])
+def test_a_wait_without_end_is_ended(tmp_path, monkeypatch, place):
+    """An environment that hangs: the signal is noticed, the step counts as not taken, all is saved in time."""
+    monkeypatch.setattr(signals_module, "GRACE_SECONDS", 0.2)
+    method = "reset" if place == "reset" else "step"
+    calls, original = [0], getattr(CartPoleEnv, method)
+    begun: list[float] = []
+
+    @wraps(original)
+    def hanging(self: Any, *arguments: Any, **options: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == {"step": 333, "reset": 20, "evaluation": 403}[place]:
+            begun.append(time.monotonic())
+            signal.raise_signal(signal.SIGTERM)
+            time.sleep(60)
+        return original(self, *arguments, **options)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(CartPoleEnv, method, hanging)
+        outcome = train(small_plan(*SMALL), "cartpole", folder, quiet=True)
+    assert outcome.exit_code == 143
+    assert time.monotonic() - begun[0] < 5
+    assert outcome.step == read_checkpoint(folder).step
+    resume(folder, notes().append, quiet=True)
+    assert_same(cartpole_run(), folder)
+
+
+def test_what_diverges_stops_and_keeps_the_checkpoint_from_before(tmp_path, monkeypatch):
+    update, count = Learner.update, [0]
+
+    def poisoned(self: Any, *arguments: Any) -> Any:
+        count[0] += 1
+        if count[0] == 250:
+            next(self.online.parameters()).data.fill_(float("nan"))
+        return update(self, *arguments)
+
+    monkeypatch.setattr(Learner, "update", poisoned)
+    folder = tmp_path / "run"
+    with pytest.raises(DivergedError, match=r"(?s)^(?!.*\n)training has diverged.*step \d+, from before"):
+        train(small_plan(*SMALL), "cartpole", folder, quiet=True)
+    read = read_checkpoint(folder)
+    assert 0 < read.step < 800
+    assert all(bool(torch.isfinite(weight).all()) for weight in read.weights.values())
+
+
+def test_weights_alone_are_no_run(tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(cartpole_run(), run)
+    fixture = Path(__file__).parent / "training/fixtures/schema-1.pt"
+    generation = run / "checkpoints" / "000000800"
+    manifest = json.loads((generation / "manifest.json").read_text())
+    assert manifest["step"] == 800
+    read = read_checkpoint(fixture)
+    assert (read.step, read.training) == (400, None)
+    with pytest.raises(UsageError, match="no run folder"):
+        resume(fixture, notes().append)
