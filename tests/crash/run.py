@@ -90,6 +90,7 @@ def main() -> None:
                 f"{describe(corner):60} {'DIFFERS ' + str(differing) if differing else 'equal'}",
                 *campaign.kills,
                 sep="  ",
+                flush=True,
             )
             shutil.rmtree(folder)
         folder = Path(temporary) / "full"

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import sys
 import time
 from typing import Any
@@ -28,8 +29,8 @@ def count_operations(job: dict[str, Any], report: int) -> None:
         original = getattr(os, name)
 
         def operation(*arguments: Any, **options: Any) -> Any:
-            if name == "write" and arguments[0] <= 2:
-                return original(*arguments, **options)
+            if name == "write" and not stat.S_ISREG(os.fstat(arguments[0]).st_mode):
+                return original(*arguments, **options)  # a pipe to a worker process, or the terminal
             counter[0] += 1
             os.pwrite(report, str(counter[0]).encode(), 0)
             if counter[0] == job.get("kill_at"):
@@ -46,6 +47,7 @@ def count_operations(job: dict[str, Any], report: int) -> None:
 
 def run_job(job: dict[str, Any], report: int) -> None:
     """Runs one command in this process, which ends with it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     log = os.open(job["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)

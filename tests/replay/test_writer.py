@@ -164,3 +164,38 @@ def test_open_windows_survive_in_the_state(case, cut):
         found = append(twin, step)
         for name in Items.__slots__:
             np.testing.assert_array_equal(getattr(found, name), getattr(items, name))
+
+
+def rows(items: Items) -> set[tuple[object, ...]]:
+    found = {
+        (items.action[i], *items.stack[i], *items.next_stack[i], items.reward[i], items.discount[i])
+        for i in range(len(items))
+    }
+    assert len(found) == len(items)
+    return found
+
+
+@settings(max_examples=80)
+@given(case=cases(), mask=st.integers(0, 255))
+def test_an_episode_that_is_cut_later_is_one_that_was_truncated(case, mask):
+    """The items of a cut are those that a truncation at the last step would have completed beside its own."""
+    stack, n_step, script, steps = case
+    writers = [NStepWriter(len(script), stack, n_step, 0.5) for _ in range(2)]
+    stream = ScriptedStream(script, stack)
+    observation = stream.reset()
+    for writer in writers:
+        begin(writer, observation)
+    cut = np.array([bool(mask >> index & 1) for index in range(len(script))])
+    for count in range(steps):
+        step = stream.step()
+        if count < steps - 1:
+            for writer in writers:
+                append(writer, step)
+    never = step._replace(restarted=np.zeros_like(cut))
+    later = rows(append(writers[0], step))
+    if step.restarted.any():  # who has begun a new episode has no open window
+        assert not rows(writers[0].cut(step.restarted))
+    later |= rows(writers[0].cut(cut & ~step.restarted))
+    at_once = rows(append(writers[1], never._replace(truncated=step.truncated | cut)))
+    assert later == at_once
+    assert not rows(writers[0].cut(cut))

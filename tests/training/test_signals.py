@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 
 import pytest
 
+from dqn_cli.core.interruption import Interrupted
+from dqn_cli.training import signals as signals_module
 from dqn_cli.training.signals import StopRequest, listening
 
 ALL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -101,3 +104,40 @@ def test_in_another_thread_nothing_is_caught():
     thread.start()
     thread.join()
     assert found == [(None, signal.default_int_handler)]
+
+
+def test_sigusr1_tells_the_savers_and_stops_nothing():
+    told: list[str] = []
+    with listening() as request:
+        request.listen(lambda: told.append("stop"), lambda: told.append("save"))
+        for _ in range(2):
+            signal.raise_signal(signal.SIGUSR1)
+        assert (request.signal, told) == (None, ["save", "save"])
+
+
+def test_a_wait_is_ended_after_the_grace_and_nothing_else_is(monkeypatch):
+    monkeypatch.setattr(signals_module, "GRACE_SECONDS", 0.05)
+    with listening() as request:
+        with request.waiting:
+            pass
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(0.1)  # no wait: what is saved here must not be disturbed
+        with pytest.raises(Interrupted), request.waiting:
+            time.sleep(60)
+        with request.waiting:
+            time.sleep(0.1)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_who_swallows_an_interruption_gets_another_one(monkeypatch):
+    monkeypatch.setattr(signals_module, "GRACE_SECONDS", 0.05)
+    monkeypatch.setattr(signals_module, "_AGAIN_SECONDS", 0.05)
+    swallowed = 0
+    with listening() as request, pytest.raises(Interrupted), request.waiting:  # noqa: PT012
+        signal.raise_signal(signal.SIGTERM)
+        try:
+            time.sleep(60)
+        except BaseException:  # as some environments do
+            swallowed += 1
+        time.sleep(60)
+    assert swallowed == 1
