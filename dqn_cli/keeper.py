@@ -175,6 +175,11 @@ class RunKeeper:
         limit = q_limit(self._training.replay.items.largest_reward(), self._options.learning.gamma**replay.n_step)
         self._warn(self._sanity.report(step, fresh.get("q_mean"), limit))
 
+    def warn(self, name: str, message: str) -> None:
+        """Writes a warning of the present step into the logs."""
+        self._logs.warning(self._training.loop.step, name, message)
+        self._unsaved = True
+
     def _warn(self, warnings: list[SanityWarning]) -> None:
         for warning in warnings:
             self._logs.warning(warning.step, warning.name, warning.message)

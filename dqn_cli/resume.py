@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from dqn_cli.compose import Training
 from dqn_cli.config.problems import validate
@@ -54,7 +55,7 @@ def find_saved(run_dir: Path, tell: Callable[[str], None]) -> SavedRun | None:
 
     Args:
         run_dir: The run folder.
-        tell: Is told of damaged checkpoints that are passed over.
+        tell: Is told of each damaged checkpoint that is passed over.
 
     Raises:
         UsageError: What is there cannot be resumed.
@@ -153,17 +154,24 @@ def go_on(
         training, state = keeping.training, saved.training
         checkpoints = CheckpointWriter(run_dir, options.checkpoint.keep, identity.describe)
         checkpoints.load(saved.generation, training.replay)
+        if torch.device(saved.options.device).type != plan.hardware.device.type:
+            tell("the device has changed: noise and augmentation begin new random numbers")
+            state["learner"]["streams"] = training.learner.state_dict()["streams"]
         _plain(saved, lambda: _load(training, state))
-        _bring_back(training, tell)
+        strayed = _bring_back(training)
         marks = state["log_marks"]
         logs = _plain(saved, lambda: RunLogs(run_dir, plan.spec.frames_per_step, marks, saved.checkpoint.step))
         keeper = keeping.keeper(options, plan.hardware, logs, checkpoints)
         _plain(saved, lambda: keeper.load_state_dict(state["keeper"]))
         checkpoints.go_on(saved.generation)
-        tell(f"goes on behind step {saved.checkpoint.step:,}")
+        if strayed:
+            keeper.warn("not_reproducible", strayed)
+            tell(strayed)
+        if not quiet:
+            tell(f"goes on behind step {saved.checkpoint.step:,}")
         return keeper
 
-    return follow(options, plan.hardware, run_dir, quiet, begin)
+    return follow(options, plan.hardware, run_dir, quiet, begin, saved.checkpoint.step)
 
 
 def differences(options: RunOptions, saved: SavedRun) -> list[str]:
@@ -198,16 +206,17 @@ def _load(training: Training, state: State) -> None:
     training.loop.load_state_dict(state["loop"])
 
 
-def _bring_back(training: Training, tell: Callable[[str], None]) -> None:
-    """Plays the running lineages again; environments that arrive elsewhere begin new episodes."""
+def _bring_back(training: Training) -> str:
+    """Plays the running lineages again; environments that arrive elsewhere begin new episodes, and it is said which."""
     strayed = training.environments.resume()
-    if strayed.any():
-        training.replay.cut(strayed, training.environments.restart(strayed))
-        which = ", ".join(map(str, np.flatnonzero(strayed).tolist()))
-        tell(
-            f"environments {which} are not reproducible: the same seed and actions led elsewhere; their episodes are "
-            "cut here and new ones begin (dqn audit tells more)"
-        )
+    if not strayed.any():
+        return ""
+    training.replay.cut(strayed, training.environments.restart(strayed))
+    which = ", ".join(map(str, np.flatnonzero(strayed).tolist()))
+    return (
+        f"environments {which} are not reproducible: the same seed and actions led elsewhere; their episodes are cut "
+        "here and new ones begin (dqn audit tells more)"
+    )
 
 
 def _tell_changes(saved: SavedRun, facts: dict[str, str], tell: Callable[[str], None]) -> None:

@@ -159,9 +159,22 @@ class Keeping:
 
 
 def follow(
-    options: RunOptions, hardware: Hardware, run_dir: Path, quiet: bool, begin: Callable[[Keeping], RunKeeper]
+    options: RunOptions,
+    hardware: Hardware,
+    run_dir: Path,
+    quiet: bool,
+    begin: Callable[[Keeping], RunKeeper],
+    saved_step: int = -1,
 ) -> Outcome:
     """Builds the objects of a run, has ``begin`` bring them to where training starts, and sees training through.
+
+    Args:
+        options: Options of the run, nothing in them automatic.
+        hardware: What it computes on.
+        run_dir: Its folder.
+        quiet: Show no progress.
+        begin: Returns the keeper of a run that is ready.
+        saved_step: Agent steps behind the checkpoint that is there already, -1 where there is none.
 
     Raises:
         UsageError: Something does not fit; nothing has begun.
@@ -183,11 +196,11 @@ def follow(
         except Interrupted:
             pass
         except RunError as failure:
-            raise _told(failure, run_dir, -1 if keeper is None else keeper.saved_step) from failure
+            raise _told(failure, run_dir, saved_step if keeper is None else keeper.saved_step) from failure
     return Outcome(
         run_dir=run_dir,
         reason=reason,
-        step=-1 if keeper is None else keeper.saved_step,
+        step=saved_step if keeper is None else keeper.saved_step,
         exit_code=request.exit_code,
         evaluation=None if keeper is None else keeper.evaluation,
         evaluated_step=-1 if keeper is None else keeper.evaluated_step,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +14,9 @@ if TYPE_CHECKING:  # importing it imports torch
     from dqn_cli.run import Outcome
 
 
-def tell(quiet: bool) -> Callable[[str], None]:
-    """Returns what prints a note for people on stderr, or nothing."""
-    return lambda note: None if quiet else typer.echo(f"{'note':>12}  {note}", err=True)
+def tell(note: str) -> None:
+    """Prints a note for people on stderr."""
+    typer.echo(f"{'note':>12}  {note}", err=True)
 
 
 @contextmanager

@@ -25,5 +25,5 @@ def resume(
     from dqn_cli.resume import resume as go_on
 
     with stdout_kept_for_data(), told_where(run):
-        outcome = go_on(run, tell(quiet), quiet, device)
+        outcome = go_on(run, tell, quiet, device)
     show(outcome, quiet)

@@ -69,7 +69,7 @@ def start(
         outcome = None
         if resume and run_dir is not None:
             with told_where(run_dir):
-                outcome = go_on_if_begun(loaded.options, run_dir, tell(quiet), quiet)
+                outcome = go_on_if_begun(loaded.options, run_dir, tell, quiet)
         if outcome is None:
             with new_run_dir(run_dir, name, loaded.options.seed, datetime.now()) as folder:
                 if not quiet:

@@ -95,9 +95,16 @@ def clear(path: Path) -> None:
     """Empties the folder of a run that has no checkpoint; its lock stays.
 
     Raises:
-        UsageError: It cannot be written.
+        UsageError: It cannot be written, or there must have been a checkpoint: a run writes one before its first line.
     """
     try:
+        if any(
+            (path / name).is_file() and (path / name).stat().st_size for name in ("metrics.jsonl", "episodes.jsonl")
+        ):
+            raise UsageError(
+                f"run folder {path} holds logs of a run whose checkpoints are gone; bring them back, or give another "
+                "folder with --run-dir"
+            )
         for entry in path.iterdir():
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry)

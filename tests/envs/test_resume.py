@@ -77,7 +77,9 @@ def test_atari_with_sticky_actions(before, every, cap):
 
 
 def test_who_arrives_elsewhere_is_told_and_can_begin_anew():
-    make = lambda: vector(GymnasiumBackend(env_id("Counting"), 3, {"length": 4}))  # noqa: E731
+    def make() -> EpisodicVector:
+        return vector(GymnasiumBackend(env_id("Counting"), 3, {"length": 4}))
+
     envs = make()
     envs.reset()
     play(envs, 6, 0)  # in its second episode: another process would be in its first

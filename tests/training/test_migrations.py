@@ -45,7 +45,7 @@ def test_its_run_goes_on(schema, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(FIXTURES / f"run-{schema}", run)
     told: list[str] = []
-    outcome = resume(run, told.append, quiet=True)
+    outcome = resume(run, told.append)
     assert (outcome.reason, outcome.step, outcome.exit_code) == ("all steps done", 400, 0)
     assert "goes on behind step 200" in told
     steps = [line["step"] for line in read_jsonl(run / "metrics.jsonl")]
