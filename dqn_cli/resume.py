@@ -139,6 +139,9 @@ def go_on(
     """Goes on with ``saved``; the caller holds the lock of the folder. Arguments and errors as in `resume`."""
     reason = _plain(saved, lambda: saved.training["keeper"]["finished"])
     if reason is not None:
+        CheckpointWriter(run_dir, saved.options.checkpoint.keep, dict).go_on(
+            saved.generation
+        )  # it may have been killed
         step = saved.checkpoint.step
         return Outcome(run_dir, f"{reason}, before this command", step, 0, None, -1, 0.0)
     options = saved.options if device is None else saved.options.model_copy(update={"device": device})

@@ -131,6 +131,29 @@ def test_stopped_many_times(tmp_path, monkeypatch, seed):
     assert_same(cartpole_run(), folder)
 
 
+def test_stopped_in_a_burst_of_updates(tmp_path, monkeypatch):
+    """The step that was sent counts as not taken; the updates that were made are not made again."""
+    update, made = Learner.update, [0]
+
+    def signalled(self: Any, *arguments: Any) -> Any:
+        made[0] += 1
+        if made[0] == 100:
+            signal.raise_signal(signal.SIGTERM)
+        return update(self, *arguments)
+
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "update", signalled)
+        outcome = train(small_plan(*SMALL), "cartpole", folder, quiet=True)
+    state = read_checkpoint(folder).training
+    assert outcome.exit_code == 143
+    assert state is not None
+    assert state["learner"]["updates"] == 100  # the burst of eight has four more
+    assert state["loop"]["pending"] is not None
+    resume(folder, notes().append, quiet=True)
+    assert_same(cartpole_run(), folder)
+
+
 def test_a_save_in_an_evaluation_repeats_it(tmp_path, monkeypatch):
     """SIGUSR1 while an evaluation runs, and then a kill: who goes on evaluates first."""
     evaluate = Evaluator.evaluate
@@ -164,6 +187,18 @@ def test_a_run_that_is_done(capfd):
         assert (end.value.code, out) == (0, f"{run}\n")
         assert "all steps done, before this command" in err
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"} == before
+
+
+def test_a_run_that_was_killed_when_all_was_done(tmp_path):
+    """Behind its last manifest, and before `checkpoint.pt` was the newest."""
+    run = tmp_path / "run"
+    shutil.copytree(cartpole_run(), run)
+    (run / "checkpoint.pt").unlink()
+    shutil.copyfile(run / "checkpoints/000000600/checkpoint.pt", run / "checkpoint.pt")
+    (run / ".checkpoint.pt.77.tmp").touch()
+    assert resume(run, notes().append).reason == "all steps done, before this command"
+    assert_same(cartpole_run(), run)
+    assert not list(run.glob(".*.tmp"))
 
 
 def test_train_resume_starts_and_goes_on(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -18,11 +18,16 @@ from dqn_cli.core.loading import NOT_AS_SAVED, load_plain
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array
 from dqn_cli.replay.buffer import Replay
+from dqn_cli.replay.frames import FrameStore
 
 SEGMENT_BYTES = 1 << 26
 """Of frames in a segment, unpacked: what a checkpoint takes beside the replay is a small multiple of it.
 
 Before a checkpoint is due, new frames are written whenever there are as many."""
+
+
+_BLOCK_BYTES = 1 << 22
+"""Of frames that are packed at once: fresh memory for larger ones costs more than to unpack them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ class ReplaySegments:
             for first in range(begin, end + 1, step):
                 last = min(first + step - 1, end)
                 items = replay.items.export(self._next_key if last == end else items_head)
-                self._write(first, last, _pack(frames.export(first, last)) | {"items": items})
+                self._write(first, last, _pack(frames, first, last) | {"items": items})
             self._next_key = items_head
         self._saved = [segment for segment in self._saved if segment.last_frame >= oldest]
 
@@ -93,10 +98,11 @@ class ReplaySegments:
         for name in sorted(segments):  # numbers of frames, so that this is their order
             content = load_plain(self._folder / name)
             try:
-                frames, first = _unpack(content), int(content["first_frame"])
-                replay.frames.restore(first, frames)
+                self._next_frame = int(content["first_frame"])
+                for frames in _unpack(content):
+                    replay.frames.restore(self._next_frame, frames)
+                    self._next_frame += len(frames)
                 replay.items.restore(content["items"])
-                self._next_frame = first + len(frames)
                 self._next_key = int(content["items"]["first"]) + len(content["items"]["action"])
             except NOT_AS_SAVED as failure:
                 raise UsageError(f"{self._folder / name} is damaged: it is no segment of this replay") from failure
@@ -116,22 +122,34 @@ class ReplaySegments:
                 path.unlink()
 
 
-def _pack(frames: Array) -> State:
-    packed = lz4.block.compress(np.ascontiguousarray(frames).data)
+def _pack(store: FrameStore, first: int, last: int) -> State:
+    """Returns the frames numbered from ``first`` to ``last``, packed in blocks."""
+    step, blocks = max(1, _BLOCK_BYTES // store.frame_bytes), []
+    for begin in range(first, last + 1, step):
+        frames = np.ascontiguousarray(store.export(begin, min(begin + step - 1, last)))
+        blocks.append(lz4.block.compress(frames.data))
     return {
-        "packed": torch.frombuffer(bytearray(packed), dtype=torch.uint8),
-        "shape": list(frames.shape),
+        "packed": torch.frombuffer(bytearray(b"".join(blocks)), dtype=torch.uint8),
+        "blocks": [len(block) for block in blocks],
+        "shape": list(frames.shape[1:]),
         "dtype": frames.dtype.str,
     }
 
 
-def _unpack(content: State) -> Array:
-    """Returns the frames of a segment; raises ``ValueError`` before more memory is taken than they need."""
-    packed, dtype, shape = content["packed"].numpy().data, np.dtype(content["dtype"]), content["shape"]
-    if int.from_bytes(packed[:4], "little") != math.prod(shape) * dtype.itemsize:
-        raise ValueError("the packed frames are not as many as their shape says")
-    try:
-        raw = lz4.block.decompress(packed)
-    except lz4.block.LZ4BlockError as error:
-        raise ValueError(str(error)) from error
-    return cast("Array", np.frombuffer(raw, dtype).reshape(shape))
+def _unpack(content: State) -> Iterator[Array]:
+    """Yields the frames of a segment, block by block.
+
+    Raises:
+        ValueError: The blocks are not what was packed; no more memory is taken than for one of them.
+    """
+    packed, dtype, shape = content["packed"].numpy().data, np.dtype(content["dtype"]), tuple(content["shape"])
+    frame_bytes, end = math.prod(shape) * dtype.itemsize, 0
+    for length in content["blocks"]:
+        block, end = packed[end : end + length], end + length
+        size = int.from_bytes(block[:4], "little")
+        if len(block) != length or size > max(_BLOCK_BYTES, frame_bytes) or size % frame_bytes:
+            raise ValueError("the packed frames are not as many as their shape says")
+        try:
+            yield cast("Array", np.frombuffer(lz4.block.decompress(block), dtype).reshape(-1, *shape))
+        except lz4.block.LZ4BlockError as error:
+            raise ValueError(str(error)) from error

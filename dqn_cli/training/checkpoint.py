@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import torch
 
 from dqn_cli.core.errors import RunError, UsageError
-from dqn_cli.core.files import remove_leftovers, sync_folder, write_durably
+from dqn_cli.core.files import fingerprint, remove_leftovers, sync_folder, write_durably
 from dqn_cli.core.loading import load_plain
 from dqn_cli.core.stateful import State
 from dqn_cli.replay.buffer import Replay
@@ -246,6 +246,9 @@ class CheckpointWriter:
 
     def _point_to(self, newest: Path) -> None:
         """Makes ``checkpoint.pt`` the same file as ``newest``, or a copy where there are no hard links."""
+        pointer = self._folder / NEWEST
+        if pointer.exists() and (pointer.samefile(newest) or fingerprint(pointer) == fingerprint(newest)):
+            return
         link = self._folder / f".{NEWEST}.{os.getpid()}.tmp"
         link.unlink(missing_ok=True)
         try:

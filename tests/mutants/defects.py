@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutants.defect import Defect
 from tests.mutants.environments import ENVIRONMENT_DEFECTS
+from tests.mutants.reliability import RELIABILITY_DEFECTS
 from tests.mutants.variants import VARIANT_DEFECTS
 
 WRITER, BUFFER, ITEMS = "dqn_cli/replay/writer.py", "dqn_cli/replay/buffer.py", "dqn_cli/replay/items.py"
@@ -453,5 +454,6 @@ DEFECTS = (
         "tests/envs/test_lineage.py",
     ),
     *ENVIRONMENT_DEFECTS,
+    *RELIABILITY_DEFECTS,
     *VARIANT_DEFECTS,
 )
