@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import torch
+
 from dqn_cli.compose import Training
 from dqn_cli.core.errors import BrokenEnvironmentError, DivergedError, DqnError, RunError, UsageError
 from dqn_cli.core.interruption import Interrupted
 from dqn_cli.core.stateful import State
 from dqn_cli.evaluate import Evaluation, Evaluator
 from dqn_cli.hardware import Hardware
+from dqn_cli.rules.rescaling import rescale
 from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.progress import ProgressDisplay, Snapshot
 from dqn_cli.training.checkpoint import CheckpointWriter
@@ -171,9 +174,15 @@ class RunKeeper:
         )
         self._episodes.clear()
         self._unsaved = True
-        replay = self._options.replay
-        limit = q_limit(self._training.replay.items.largest_reward(), self._options.learning.gamma**replay.n_step)
-        self._warn(self._sanity.report(step, fresh.get("q_mean"), limit))
+        self._warn(self._sanity.report(step, fresh.get("q_mean"), self._q_limit()))
+
+    def _q_limit(self) -> float | None:
+        learning, replay = self._options.learning, self._options.replay
+        reward = self._training.replay.items.largest_reward() + getattr(learning.bootstrap, "largest_bonus", 0.0)
+        rescaling, discount = learning.value_rescaling, learning.gamma**replay.n_step
+        if rescaling is None:
+            return q_limit(reward, discount)
+        return q_limit(reward, discount, lambda value: float(rescale(torch.tensor(value), rescaling.eps)))
 
     def warn(self, name: str, message: str) -> None:
         """Writes a warning of the present step into the logs."""

@@ -53,6 +53,11 @@ class MunchausenOptions(Options):
         -1.0, description="Least value of tau * log policy in the bonus."
     )
 
+    @property
+    def largest_bonus(self) -> float:
+        """Most that the bonus can add to the absolute value of a reward."""
+        return -self.alpha * self.floor
+
 
 class RescalingOptions(Options):
     """Action values are learnt on a compressed scale, h(x) = sign(x) (sqrt(|x| + 1) - 1) + eps x."""

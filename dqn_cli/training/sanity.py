@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dqn_cli.core.errors import DivergedError
@@ -48,19 +49,22 @@ def refuse_non_finite(step: int, loss: float | None, q_mean: float | None) -> No
             )
 
 
-def q_limit(largest_reward: float, discount: float) -> float | None:
+def q_limit(
+    largest_reward: float, discount: float, rescale: Callable[[float], float] = lambda value: value
+) -> float | None:
     """Returns the |Q| beyond which a mean Q-value has left what was seen; None where there is no such bound.
 
     A value that is learnt from rewards of at most R over n steps is at most R / (1 - gamma^n); the limit is ten times
     that.
 
     Args:
-        largest_reward: Largest absolute n-step reward in the replay, as it is learnt from.
+        largest_reward: Largest absolute n-step reward in the replay, as it is learnt from, bonus included.
         discount: gamma^n.
+        rescale: From values to the scale on which Q is learnt.
     """
     if largest_reward <= 0.0 or discount >= 1.0:
         return None
-    return _TOLERANCE * largest_reward / (1.0 - discount)
+    return _TOLERANCE * rescale(largest_reward / (1.0 - discount))
 
 
 class SanityMonitor:
@@ -103,9 +107,9 @@ class SanityMonitor:
             collapsed,
             step,
             "score_collapse",
-            f"the mean return of the last {WINDOW} episodes is {mean:.4g} after {self._best:.4g} at best; the weights "
-            "of the best evaluation are in best.pt; try a lower learning.optimizer.lr, a slower learning.target or a "
-            "larger replay.capacity",
+            f"the mean return of the last {WINDOW} episodes is {mean:.4g} after {self._best:.4g} at best; where "
+            "evaluations keep one, best.pt has the best weights; try a lower learning.optimizer.lr, a slower "
+            "learning.target or a larger replay.capacity",
         )
 
     def report(self, step: int, q_mean: float | None, limit: float | None) -> list[SanityWarning]:
@@ -114,8 +118,9 @@ class SanityMonitor:
             step - self._last_end > self._patience_steps,
             step,
             "no_episode_end",
-            f"no episode has ended for {step - self._last_end:,} steps; does the environment end at all? A wrapper "
-            "limits its length: env.wrappers=[{name: TimeLimit, kwargs: {max_episode_steps: 1000}}]",
+            f"no episode has ended for {step - self._last_end:,} steps; does the environment end at all? "
+            "env.wrappers=[{name: TimeLimit, kwargs: {max_episode_steps: 1000}}] would limit it, on Atari "
+            "env.max_episode_frames",
         )
         if q_mean is None or limit is None:
             return warnings
@@ -127,7 +132,7 @@ class SanityMonitor:
             "exploding_q",
             f"the mean Q-value is {q_mean:.4g}, where the rewards in the replay justify at most "
             f"{limit / _TOLERANCE:.4g}; try a lower learning.optimizer.lr, a slower "
-            "learning.target, learning.bootstrap.kind=double or learning.max_grad_norm",
+            "learning.target, learning.bootstrap.kind=double, learning.max_grad_norm or replay.reward_clip",
         )
 
     def _warn(self, wrong: bool, step: int, name: str, message: str) -> list[SanityWarning]:

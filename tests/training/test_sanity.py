@@ -85,6 +85,12 @@ def collapses(scores: list[float]) -> list[int]:
 PHASES = st.lists(st.tuples(st.sampled_from([0.0, 20.0, 100.0, 499.0, -21.0]), st.integers(1, 150)), max_size=5)
 
 
+def told(scores: list[float]) -> list[int]:
+    """Returns the episodes at which a monitor tells of a collapse."""
+    monitor = SanityMonitor(1)
+    return [index for index, score in enumerate(scores) if names(monitor.episode(index, score)) == ["score_collapse"]]
+
+
 class TestCollapse:
     def test_learnt_and_lost(self):
         scores = [20.0] * 100 + [200.0] * 100 + [20.0] * 100
@@ -97,6 +103,19 @@ class TestCollapse:
         assert statistics.pstdev(scores[:100]) == 50.0
         monitor = SanityMonitor(1)
         assert [w for index, score in enumerate(scores) for w in monitor.episode(index, score)] == []
+
+    def test_who_never_gained_has_nothing_to_lose(self):
+        assert told([20.0] * 100 + [0.0] * 100) == []
+
+    @pytest.mark.parametrize(("level", "expected"), [(149.8, []), (150.2, [233])])
+    def test_a_gain_is_more_than_two_standard_deviations(self, level, expected):
+        """The first returns have mean and standard deviation 50."""
+        assert told([0.0, 100.0] * 50 + [level] * 100 + [0.0] * 100) == expected
+
+    @pytest.mark.parametrize(("again", "expected"), [(74, [250]), (76, [250, 426])])
+    def test_told_again_only_after_three_quarters_came_back(self, again, expected):
+        """The mean comes back to 20 + 1.8 times ``again``; three quarters of the gain are 155."""
+        assert told([20.0] * 100 + [200.0] * 100 + [20.0] * 100 + [200.0] * again + [20.0] * 100) == expected
 
     @given(phases=PHASES, noise=st.integers(0, 1_000), cut=st.floats(0, 1))
     def test_as_from_whole_lists_with_a_resume_anywhere(self, phases, noise, cut):
@@ -112,6 +131,23 @@ class TestCollapse:
         assert told == collapses(scores)
 
 
+def test_one_warning_does_not_hide_another():
+    monitor, late = SanityMonitor(1), EPISODE_PATIENCE_STEPS + 1
+    assert names(monitor.report(late, 11.0, 10.0)) == ["no_episode_end", "exploding_q"]
+    assert names(monitor.report(late + 1, 11.0, 10.0)) == []
+
+
+def test_what_was_told_is_part_of_the_state():
+    monitor = SanityMonitor(1)
+    monitor.report(1, 11.0, 10.0)
+    state = monitor.state_dict()
+    monitor.report(2, 0.0, 10.0)  # well again, which does not reach into the state
+    resumed = SanityMonitor(1)
+    resumed.load_state_dict(reloaded(state))
+    assert names(resumed.report(2, 11.0, 10.0)) == []
+    assert names(monitor.report(3, 11.0, 10.0)) == ["exploding_q"]
+
+
 def test_a_state_is_a_copy():
     monitor = SanityMonitor(1)
     state = monitor.state_dict()
@@ -119,3 +155,7 @@ def test_a_state_is_a_copy():
     assert state == SanityMonitor(1).state_dict()
     monitor.load_state_dict(state)
     assert monitor.state_dict() == state
+
+
+def test_the_limit_on_a_compressed_scale():
+    assert q_limit(1.0, 0.99, math.sqrt) == pytest.approx(100.0)
