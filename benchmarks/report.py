@@ -28,6 +28,7 @@ from algorithm_results import (  # type: ignore[import-not-found]  # isort: skip
     scores_by_seed,
 )
 from algorithm_results import speed_table as variant_speed_table  # isort: skip
+from reliability_results import checkpoints_table, soak_table  # type: ignore[import-not-found]  # isort: skip
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "RESULTS.md"
@@ -198,6 +199,12 @@ def main() -> None:
     ):
         if (content := load(name)) is not None:
             page = fill(page, section, table(content))
+    for section, pattern, rows in (
+        ("checkpoints", "checkpoint_cost-*.json", checkpoints_table),
+        ("soak", "soak-*.json", soak_table),
+    ):
+        if measured := [json.loads(path.read_text()) for path in sorted((HERE / "data").glob(pattern))]:
+            page = fill(page, section, rows(measured))
     for section in ("minatar", "atari100k"):
         if chosen := {preset: runs for preset, runs in found.items() if preset.startswith(f"{section}/")}:
             page = fill(page, section, scores_by_seed(chosen))

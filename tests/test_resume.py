@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from functools import wraps
 from pathlib import Path
@@ -420,3 +422,23 @@ def test_weights_alone_are_no_run(tmp_path):
     assert (read.step, read.training) == (400, None)
     with pytest.raises(UsageError, match="no run folder"):
         resume(fixture, notes().append)
+
+
+@pytest.mark.parametrize("vectorization", ["sync", "async"])
+def test_an_environment_that_hangs_in_a_worker(tmp_path, monkeypatch, vectorization):
+    """The signal comes from outside while a step sleeps for an hour, in this process or in one of its own."""
+    monkeypatch.setattr(signals_module, "GRACE_SECONDS", 0.2)
+    overrides = [f"env.id={env_id('Faulty')}", "env.num_envs=2", f"env.vectorization={vectorization}"]
+    overrides += ['env.kwargs={fault: hang, when: "step 20"}', "evaluation.every_steps=null"]
+    folder = tmp_path / "run"
+
+    def stop_when_it_runs() -> None:
+        while not (folder / "checkpoints/000000000/manifest.json").exists():
+            time.sleep(0.05)
+        time.sleep(1.0)  # it hangs by now; where it does not yet, it is stopped before
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop_when_it_runs, daemon=True).start()
+    outcome = train(small_plan(*SMALL, *overrides), "hanging", folder, quiet=True)
+    assert outcome.exit_code == 143
+    assert outcome.step == read_checkpoint(folder).step < 100

@@ -508,10 +508,10 @@ def test_a_second_interrupt_ends_at_once(tmp_path, monkeypatch, capfd):
 
 
 PROGRAM = """
-import signal, sys
+import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from dqn_cli.cli.main import main
-main(sys.argv[1:])
+from dqn_cli.cli.main import script
+script()
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -36,6 +37,7 @@ _ParserError: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 _MOST_CHARACTERS = 2_000
+_STOPPED_BY_A_SIGNAL = (129, 130, 143)
 
 
 def _show_version(value: bool) -> None:
@@ -74,6 +76,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             _fail(f"out of memory: {_one_line(error)}; a smaller network or learning.batch_size needs less", 1)
         _fail(f"internal error: {type(error).__name__}: {_one_line(error)}; {_keep_traceback()}", 1)
     sys.exit(code or 0)
+
+
+def script() -> NoReturn:
+    """The ``dqn`` command: as `main`, and after a signal gone at once.
+
+    Python and its libraries take seconds to tear down a training on a busy machine. Everything is saved and closed by
+    then, and who sent the signal may not wait.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        if end.code not in _STOPPED_BY_A_SIGNAL:
+            raise
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # its reader is gone
+                stream.flush()
+        os._exit(end.code)
 
 
 def _refuse(error: Any) -> NoReturn:

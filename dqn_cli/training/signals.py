@@ -17,17 +17,22 @@ GRACE_SECONDS = 1.0
 """What a step in hand gets to end by itself; then its wait is interrupted, and the step counts as not taken."""
 
 _AGAIN_SECONDS = 1.0
+_AT_ONCE_SECONDS = 0.001
 
 
 class StopRequest:
     """Remembers signals and tells its listeners; a SIGINT after the first one raises ``KeyboardInterrupt`` at once.
 
+    Args:
+        arm_timer: Has `handle_alarm` called so many seconds later, and then again and again; None: nothing will.
+
     Attributes:
         signal: The signal that ends the run, None while there is none.
-        waiting: The waits that such a signal may end after `GRACE_SECONDS`.
+        waiting: The waits that such a signal may end after `GRACE_SECONDS`, and at once while nobody listens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, arm_timer: Callable[[float], object] | None = None) -> None:
+        self._arm_timer = arm_timer
         self.signal: signal.Signals | None = None
         self.waiting = Waiting()
         self._listeners: list[Callable[[], None]] = []
@@ -57,8 +62,9 @@ class StopRequest:
         self.signal = signal.Signals(number)
         for listener in self._listeners:
             listener()
-        if threading.current_thread() is threading.main_thread():
-            signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS, _AGAIN_SECONDS)
+        if self._arm_timer is not None:
+            grace = GRACE_SECONDS if self._listeners else _AT_ONCE_SECONDS  # nobody listens: nothing has begun
+            self._arm_timer(grace)
 
     def handle_save(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """Is installed as the handler of SIGUSR1."""
@@ -82,11 +88,11 @@ def listening() -> Iterator[StopRequest]:
     A signal that was ignored before stays so: ``nohup`` and the shell's background jobs rely on it. Outside of the
     main thread, where Python allows no handlers, nothing is caught.
     """
-    request = StopRequest()
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    request = StopRequest(_arm_timer if in_main_thread else None)
     handlers: dict[signal.Signals, Callable[[int, FrameType | None], Any]] = dict.fromkeys(_CODES, request.handle)
     handlers |= {signal.SIGUSR1: request.handle_save, signal.SIGALRM: request.handle_alarm}
     previous: dict[signal.Signals, Any] = {}
-    in_main_thread = threading.current_thread() is threading.main_thread()
     try:
         if in_main_thread:
             for number, handler in handlers.items():
@@ -98,3 +104,7 @@ def listening() -> Iterator[StopRequest]:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _arm_timer(seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)

@@ -118,6 +118,7 @@ def test_sigusr1_tells_the_savers_and_stops_nothing():
 def test_a_wait_is_ended_after_the_grace_and_nothing_else_is(monkeypatch):
     monkeypatch.setattr(signals_module, "GRACE_SECONDS", 0.05)
     with listening() as request:
+        request.listen(lambda: None)
         with request.waiting:
             pass
         signal.raise_signal(signal.SIGTERM)
@@ -127,6 +128,15 @@ def test_a_wait_is_ended_after_the_grace_and_nothing_else_is(monkeypatch):
         with request.waiting:
             time.sleep(0.1)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_what_nobody_listens_to_is_ended_at_once():
+    """A run that is being put together has nothing to save."""
+    with listening() as request, pytest.raises(Interrupted), request.waiting:  # noqa: PT012
+        begun = time.monotonic()
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(60)
+    assert time.monotonic() - begun < signals_module.GRACE_SECONDS
 
 
 def test_who_swallows_an_interruption_gets_another_one(monkeypatch):
