@@ -24,7 +24,7 @@ from dqn_cli.config import load_config
 from dqn_cli.core.machine import describe_machine
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.schema import RunOptions
-from dqn_cli.training.checkpoint import CheckpointWriter
+from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from dqn_cli.training.generations import check_whole, read_manifest
 
 HERE = Path(__file__).resolve().parent

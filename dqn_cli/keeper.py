@@ -16,7 +16,7 @@ from dqn_cli.hardware import Hardware
 from dqn_cli.rules.rescaling import rescale
 from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.progress import ProgressDisplay, Snapshot
-from dqn_cli.training.checkpoint import CheckpointWriter
+from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from dqn_cli.training.loop import (
     CheckpointDue,
     EpisodeFinished,

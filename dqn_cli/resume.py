@@ -21,7 +21,8 @@ from dqn_cli.keeper import RunKeeper
 from dqn_cli.plan import check_memory, make_plan
 from dqn_cli.run import Identity, Keeping, Outcome, follow, recorded_options
 from dqn_cli.schema import RunOptions
-from dqn_cli.training.checkpoint import Checkpoint, CheckpointWriter, read_checkpoint
+from dqn_cli.training.checkpoint import Checkpoint, read_checkpoint
+from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from dqn_cli.training.generations import Generation, newest_whole
 from dqn_cli.training.run_folder import clear, holds_a_run, provenance, refuse_foreign
 from dqn_cli.training.run_lock import locked

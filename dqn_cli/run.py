@@ -23,7 +23,8 @@ from dqn_cli.keeper import RunKeeper
 from dqn_cli.plan import Plan
 from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.progress import ProgressDisplay, progress_display
-from dqn_cli.training.checkpoint import NEWEST, CheckpointWriter, read_checkpoint
+from dqn_cli.training.checkpoint import NEWEST, read_checkpoint
+from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from dqn_cli.training.run_folder import FAILURE, make_run_dir, provenance, write_config
 from dqn_cli.training.run_lock import locked
 from dqn_cli.training.run_logs import RunLogs

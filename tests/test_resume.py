@@ -31,7 +31,8 @@ from dqn_cli.run import train
 from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.jsonl import read_jsonl
 from dqn_cli.training import signals as signals_module
-from dqn_cli.training.checkpoint import CheckpointWriter, read_checkpoint
+from dqn_cli.training.checkpoint import read_checkpoint
+from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from tests.crash.compare import content, differences
 from tests.envs.hostile import env_id
 from tests.golden.make import RUNS

@@ -34,7 +34,8 @@ from dqn_cli.replay.segments import ReplaySegments
 from dqn_cli.run import Outcome, recorded_options, train
 from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.jsonl import read_jsonl
-from dqn_cli.training.checkpoint import CheckpointWriter, read_checkpoint
+from dqn_cli.training.checkpoint import read_checkpoint
+from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from dqn_cli.training.generations import check_whole, read_manifest
 from dqn_cli.training.run_logs import RunLogs
 from tests.small_runs import PONG, SMALL, cartpole_run, small_plan

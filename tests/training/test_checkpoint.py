@@ -20,8 +20,9 @@ from dqn_cli.core.errors import RunError, UsageError
 from dqn_cli.hardware import Hardware
 from dqn_cli.replay.segments import ReplaySegments
 from dqn_cli.schema import RunOptions
-from dqn_cli.training import checkpoint as checkpoint_module
-from dqn_cli.training.checkpoint import CheckpointWriter, read_checkpoint
+from dqn_cli.training import checkpoint_writer as checkpoint_module
+from dqn_cli.training.checkpoint import read_checkpoint
+from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from dqn_cli.training.generations import check_whole, newest_whole, read_manifest
 from dqn_cli.training.loop import CheckpointDue, EvaluationDue
 from tests.bad_checkpoints import BAD, victim
