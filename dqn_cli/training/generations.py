@@ -189,7 +189,7 @@ def newest_whole(run_dir: Path, tell: Callable[[str], None]) -> Generation | Non
 def _folders(run_dir: Path) -> list[Path]:
     """Returns the folders of complete generations, newest first: one without a manifest was never finished."""
     try:
-        found = [folder for folder in (run_dir / GENERATIONS).iterdir() if re.fullmatch(r"\d{9,18}", folder.name)]
+        found = [folder for folder in (run_dir / GENERATIONS).iterdir() if _is_generation(folder)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -205,16 +205,25 @@ def kept_generations(run_dir: Path, newest: Generation) -> list[Generation]:
             with contextlib.suppress(UsageError):
                 kept.insert(0, read_manifest(folder))
     for folder in (run_dir / GENERATIONS).iterdir():
-        if all(folder != generation.folder for generation in kept):
+        if _is_generation(folder) and all(folder != generation.folder for generation in kept):
             delete_generation(folder)
     return kept
 
 
 def delete_generation(folder: Path) -> None:
-    """Deletes a generation: its manifest first, so that what is left of it after a crash is none."""
-    (folder / MANIFEST).unlink(missing_ok=True)
-    sync_folder(folder)
-    shutil.rmtree(folder)
+    """Deletes a generation: its manifest first, so that what is left of it after a crash is none.
+
+    One that somebody else has deleted already will do.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        (folder / MANIFEST).unlink(missing_ok=True)
+        sync_folder(folder)
+        shutil.rmtree(folder)
+
+
+def _is_generation(path: Path) -> bool:
+    """Returns whether a folder has the name of a generation; everything else there is somebody else's."""
+    return re.fullmatch(r"\d{9,18}", path.name) is not None and path.is_dir()
 
 
 def _seal(content: Mapping[str, Any]) -> str:

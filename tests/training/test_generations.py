@@ -14,6 +14,7 @@ from dqn_cli.training.generations import (
     Generation,
     _seal,
     check_whole,
+    delete_generation,
     free_name,
     generation_folder,
     kept_generations,
@@ -151,8 +152,21 @@ def test_who_goes_on_deletes_what_came_later(tmp_path):
     half = generation_folder(tmp_path, 40)
     half.mkdir()
     (half / "checkpoint.pt").touch()
+    (tmp_path / "checkpoints" / "notes").mkdir()
+    (tmp_path / "checkpoints" / "notes.txt").touch()
     assert kept_generations(tmp_path, newest) == [older, newest]
     assert not later.folder.exists()
     assert not half.exists()
     assert older.path.exists()
     assert newest.path.exists()
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {
+        *(generation.folder.name for generation in (older, newest)),
+        "notes",
+        "notes.txt",
+    }
+
+
+def test_a_generation_that_somebody_else_has_deleted(tmp_path):
+    folder = make(tmp_path, 10).folder
+    shutil.rmtree(folder)
+    delete_generation(folder)
