@@ -56,14 +56,16 @@ class ReplaySegments:
         self._next_frame = 1
         self._next_key = 0
 
-    def stream(self, replay: Replay) -> None:
-        """Writes what is new if it fills a segment: the next checkpoint finds little to do.
+    def stream(self, replay: Replay) -> bool:
+        """Writes what is new if it fills a segment, and returns whether: the next checkpoint finds little to do.
 
         Raises:
             RunError: The disk is full or fails otherwise.
         """
-        if (replay.frames.written - self._next_frame + 1) * replay.frames.frame_bytes >= SEGMENT_BYTES:
-            self._write_new(replay)
+        if (replay.frames.written - self._next_frame + 1) * replay.frames.frame_bytes < SEGMENT_BYTES:
+            return False
+        self._write_new(replay)
+        return True
 
     def save(self, replay: Replay) -> dict[str, Fingerprint]:
         """Writes what is new; returns names and fingerprints of all segments that the replay's state needs.
@@ -81,8 +83,9 @@ class ReplaySegments:
         if end >= self._next_frame:
             self._folder.mkdir(parents=True, exist_ok=True)
             step = max(1, SEGMENT_BYTES // frames.frame_bytes)
-            for first in range(begin, end + 1, step):
-                last = min(first + step - 1, end)
+            pieces = max(1, (end - begin + 1) // step)  # the last one takes what is left over
+            for first in range(begin, begin + pieces * step, step):
+                last = end if first + 2 * step - 1 > end else first + step - 1
                 items = replay.items.export(self._next_key if last == end else items_head)
                 self._write(first, last, _pack(frames, first, last) | {"items": items})
             self._next_key = items_head

@@ -81,10 +81,13 @@ class CheckpointWriter:
     def stream(self, replay: Replay) -> None:
         """Writes frames that have arrived since the last checkpoint, if they fill a segment.
 
+        Those that were overwritten before there was a checkpoint go again.
+
         Raises:
             RunError: The disk is full, read-only, or fails otherwise.
         """
-        self._segments.stream(replay)
+        if self._segments.stream(replay):
+            self._prune()
 
     def load(self, generation: Generation, replay: Replay) -> None:
         """Restores frames and items of the replay; ``Replay.load_state_dict`` comes after.
@@ -104,7 +107,7 @@ class CheckpointWriter:
             self._kept = kept_generations(self._folder, generation)
             for folder in (self._folder, self._folder / SEGMENTS, *(kept.folder for kept in self._kept)):
                 remove_leftovers(folder)
-            self._segments.prune(name for kept in self._kept for name in kept.segments)
+            self._prune()
             self._point_to(generation.path)
         except OSError as error:
             raise RunError(f"cannot write the run folder {self._folder}: {error.strerror}") from error
@@ -124,7 +127,13 @@ class CheckpointWriter:
         for old in kept[: -self._keep]:
             delete_generation(old.folder)
         self._kept = kept[-self._keep :]
-        self._segments.prune(name for entry in self._kept for name in entry.segments)
+        self._prune()
+
+    def _prune(self) -> None:
+        try:
+            self._segments.prune(name for entry in self._kept for name in entry.segments)
+        except OSError as error:
+            raise RunError(f"cannot write the run folder {self._folder}: {error.strerror}") from error
 
     def _point_to(self, newest: Path) -> None:
         """Makes ``checkpoint.pt`` the same file as ``newest``, or a copy where there are no hard links."""

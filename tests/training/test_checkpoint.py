@@ -18,6 +18,7 @@ from dqn_cli.compose import Training, make_environments, make_training
 from dqn_cli.config import load_config
 from dqn_cli.core.errors import RunError, UsageError
 from dqn_cli.hardware import Hardware
+from dqn_cli.replay import segments as segments_module
 from dqn_cli.replay.segments import ReplaySegments
 from dqn_cli.schema import RunOptions
 from dqn_cli.training import checkpoint_writer as checkpoint_module
@@ -165,6 +166,21 @@ def test_only_the_newest_are_kept(tmp_path):
     assert not [name for name in needed if name.startswith("000000000001-")]
     everything = [file.name for file in tmp_path.rglob("*") if file.is_file()]
     assert not [name for name in everything if name.endswith(".tmp")]
+
+
+def test_frames_between_two_checkpoints_take_no_more_room_than_the_ring(tmp_path, monkeypatch):
+    """They stream out as they arrive; those that are overwritten before the next checkpoint go again."""
+    monkeypatch.setattr(segments_module, "SEGMENT_BYTES", 16 * 20)
+    training, writer = fresh(SHORT_MEMORY), writer_in(tmp_path)
+    most = 0
+    for _ in training.loop.run():
+        writer.stream(training.replay)
+        folder = tmp_path / "replay"
+        most = max(most, len(list(folder.iterdir())) if folder.exists() else 0)
+    ring = training.replay.frames.capacity
+    assert training.replay.frames.written > 2 * ring
+    assert 2 < most <= ring // 20 + 2
+    training.environments.close()
 
 
 def test_each_kept_checkpoint_can_be_resumed(tmp_path):
