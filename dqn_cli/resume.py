@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from dqn_cli.compose import Training
 from dqn_cli.config.problems import validate
@@ -158,13 +157,13 @@ def go_on(
         training, state = keeping.training, saved.training
         checkpoints = CheckpointWriter(run_dir, options.checkpoint.keep, identity.describe)
         checkpoints.load(saved.generation, training.replay)
-        if torch.device(saved.options.device).type != plan.hardware.device.type:
+        if not saved.options.device.startswith(("auto", plan.hardware.device.type)):
             tell("the device has changed: noise and augmentation begin new random numbers")
             state["learner"]["streams"] = training.learner.state_dict()["streams"]
         _plain(saved, lambda: _load(training, state))
-        strayed = _bring_back(training)
-        marks = state["log_marks"]
-        logs = _plain(saved, lambda: RunLogs(run_dir, plan.spec.frames_per_step, marks, saved.checkpoint.step))
+        strayed = _plain(saved, lambda: _bring_back(training))
+        step, frames_per_step = saved.checkpoint.step, plan.spec.frames_per_step
+        logs = _plain(saved, lambda: RunLogs(run_dir, frames_per_step, state["log_marks"], step))
         keeper = keeping.keeper(options, plan.hardware, logs, checkpoints)
         _plain(saved, lambda: keeper.load_state_dict(state["keeper"]))
         checkpoints.go_on(saved.generation)
@@ -172,7 +171,7 @@ def go_on(
             keeper.warn("not_reproducible", strayed)
             tell(strayed)
         if not quiet:
-            tell(f"goes on behind step {saved.checkpoint.step:,}")
+            tell(f"goes on behind step {step:,}")
         return keeper
 
     return follow(options, plan.hardware, run_dir, quiet, begin, saved.checkpoint.step)

@@ -276,7 +276,13 @@ class EpisodicVector:
         self._score = np.array(state["score"], dtype=np.float64)
         self._lives = None if state["lives"] is None else np.array(state["lives"], dtype=np.int64)
         self._reset_frames = np.array(state["frames"], dtype=np.int64) - length * self._spec.frames_per_step
-        self._observation = state["observation"].numpy().copy()
+        observation, frame = state["observation"].numpy().copy(), self._spec.observation
+        if (observation.shape, observation.dtype) != ((num_envs, frame.stack, *frame.shape), frame.dtype):
+            raise UsageError(
+                f"env: the checkpoint has observations {list(observation.shape)} {observation.dtype}, the config "
+                f"{[num_envs, frame.stack, *frame.shape]} {frame.dtype}; keep the run's environment"
+            )
+        self._observation = observation
         self._schedule_cuts()
 
     def _restart(

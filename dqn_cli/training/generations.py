@@ -112,9 +112,12 @@ def read_manifest(folder: Path) -> Generation:
         raise UsageError(f"{path} is damaged: it is no manifest of dqn")
     if content.pop("seal", None) != _seal(content):
         raise UsageError(f"{path} is damaged: it is not what its seal was made for")
-    if content["schema"] != _SCHEMA:
+    schema = content.get("schema")
+    if type(schema) is not int:
+        raise UsageError(f"{path} is damaged: its 'schema' is no number")
+    if schema != _SCHEMA:
         raise _LaterVersionError(
-            f"{path} has schema {content['schema']}, this version of dqn reads {_SCHEMA}: use the version that wrote it"
+            f"{path} has schema {schema}, this version of dqn reads {_SCHEMA}: use the version that wrote it"
         )
     try:
         return _generation(folder, content)

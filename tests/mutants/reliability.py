@@ -13,7 +13,7 @@ RELIABILITY_DEFECTS = (
         KEEPER,
         '"episodes": [list(episode) for episode in self._episodes],',
         '"episodes": [],',
-        RESUMED,
+        "tests/test_run.py",
     ),
     Defect(
         "an interrupted evaluation that nobody repeats",
