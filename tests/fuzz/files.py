@@ -178,7 +178,7 @@ def run_cases(kind: Callable[[Path, Path, random.Random], str], cases: int, seed
     """Runs cases under a watchdog, which ends the process with its stack where one hangs."""
     run, counts = make_run(folder), Counter[str]()
     follow = RunKeeper.follow
-    RunKeeper.follow = lambda _: "fuzz"  # type: ignore[method-assign, assignment, misc]
+    RunKeeper.follow = lambda _: "fuzz"  # type: ignore[method-assign, assignment]
     try:
         for number in range(cases):
             faulthandler.dump_traceback_later(LIMIT_SECONDS, exit=True)

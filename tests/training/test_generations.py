@@ -170,3 +170,13 @@ def test_a_generation_that_somebody_else_has_deleted(tmp_path):
     folder = make(tmp_path, 10).folder
     shutil.rmtree(folder)
     delete_generation(folder)
+
+
+def test_a_manifest_that_was_changed_under_its_seal(tmp_path):
+    folder = make(tmp_path, 10).folder
+    text = (folder / "manifest.json").read_text()
+    size = '"size": 7'
+    assert size in text
+    (folder / "manifest.json").write_text(text.replace(size, '"size": 8'))
+    with pytest.raises(UsageError, match="is not what its seal was made for"):
+        read_manifest(folder)
