@@ -483,7 +483,8 @@ def test_a_signal_while_the_run_is_put_together(tmp_path, monkeypatch):
 
     monkeypatch.setattr(run_module, "RunKeeper", signalled)
     outcome = trained(tmp_path / "run")
-    assert (outcome.exit_code, outcome.step) == (143, 0)
+    assert outcome.exit_code == 143
+    assert outcome.step in (-1, 0)  # it may be interrupted at once, and may be too quick for that
 
 
 def test_a_second_interrupt_ends_at_once(tmp_path, monkeypatch, capfd):

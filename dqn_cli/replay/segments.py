@@ -12,7 +12,7 @@ import lz4.block
 import numpy as np
 import torch
 
-from dqn_cli.core.errors import UsageError
+from dqn_cli.core.errors import RunError, UsageError
 from dqn_cli.core.files import Fingerprint, write_durably
 from dqn_cli.core.loading import NOT_AS_SAVED, load_plain
 from dqn_cli.core.stateful import State
@@ -71,9 +71,12 @@ class ReplaySegments:
         """Writes what is new; returns names and fingerprints of all segments that the replay's state needs.
 
         Raises:
-            RunError: The disk is full or fails otherwise.
+            RunError: The disk is full or fails otherwise, or a segment is gone.
         """
         self._write_new(replay)
+        for segment in self._saved:  # somebody may have deleted what the next manifest would name
+            if not (self._folder / segment.name).exists():
+                raise RunError(f"{self._folder / segment.name} is gone: it was deleted while the run went on")
         return {segment.name: segment.fingerprint for segment in self._saved}
 
     def _write_new(self, replay: Replay) -> None:
@@ -81,7 +84,7 @@ class ReplaySegments:
         oldest = max(1, frames.written - frames.capacity + 1)
         begin, end = max(self._next_frame, oldest), frames.written
         if end >= self._next_frame:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(exist_ok=True)  # in the run's folder, which must be there
             step = max(1, SEGMENT_BYTES // frames.frame_bytes)
             pieces = max(1, (end - begin + 1) // step)  # the last one takes what is left over
             for first in range(begin, begin + pieces * step, step):

@@ -86,7 +86,11 @@ class CheckpointWriter:
         Raises:
             RunError: The disk is full, read-only, or fails otherwise.
         """
-        if self._segments.stream(replay):
+        try:
+            streamed = self._segments.stream(replay)
+        except OSError as error:
+            raise RunError(f"cannot write the run folder {self._folder}: {error.strerror}") from error
+        if streamed:
             self._prune()
 
     def load(self, generation: Generation, replay: Replay) -> None:
