@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train learn test test-cuda crash-test mutants check fmt bench clean
+.PHONY: help setup train learn test test-cuda crash-test fuzz mutants check fmt bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ test-cuda: setup ## run the tests that need a CUDA GPU
 
 crash-test: setup ## kill runs of many kinds at random moments and compare them with unkilled ones, five minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash.run
+
+fuzz: setup ## mutate ten thousand configs and ten thousand files of a run, half an hour
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.configs --cases 10000
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.files --cases 10000
 
 mutants: setup ## show that the tests catch each of more than a hundred defects, a quarter of an hour
 	$(BIN)/python tests/mutants/run.py

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
-import torch
-
 from dqn_cli.compose import Training
 from dqn_cli.core.errors import BrokenEnvironmentError, DivergedError, DqnError, RunError, UsageError
 from dqn_cli.core.interruption import Interrupted
 from dqn_cli.core.stateful import State
 from dqn_cli.evaluate import Evaluation, Evaluator
 from dqn_cli.hardware import Hardware
-from dqn_cli.rules.rescaling import rescale
+from dqn_cli.reporter import Reporter
 from dqn_cli.schema import RunOptions
-from dqn_cli.telemetry.progress import ProgressDisplay, Snapshot
+from dqn_cli.telemetry.progress import ProgressDisplay
 from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from dqn_cli.training.loop import (
     CheckpointDue,
@@ -27,7 +22,6 @@ from dqn_cli.training.loop import (
     StreamDue,
 )
 from dqn_cli.training.run_logs import RunLogs
-from dqn_cli.training.sanity import SanityMonitor, SanityWarning, q_limit, refuse_non_finite
 from dqn_cli.training.signals import StopRequest
 
 
@@ -58,7 +52,7 @@ class RunKeeper:
         self._logs, self._checkpoints, self._progress = logs, checkpoints, progress
         self._request = request
         request.listen(self._request_stop, self._request_save)
-        self._sanity = SanityMonitor(training.environments.spec.num_envs)
+        self._reporter = Reporter(training, options, logs, progress)
         evaluation = options.evaluation
         self._evaluator = Evaluator(
             options, hardware, evaluation.episodes, evaluation.epsilon, options.seed, "training evaluation"
@@ -66,21 +60,15 @@ class RunKeeper:
         self.evaluation: Evaluation | None = None
         self.saved_step = self.evaluated_step = -1
         self.finished: str | None = None  # why, once everything is done
-        self._unsaved = False  # something was logged or scored since the last save
+        self._unsaved = False  # something was scored since the last save
         self._interrupted: int | None = None  # step of an evaluation that a signal or a failure ended
         self._failure: RunError | None = None  # to save, in the midst of an evaluation
         self._best: float | None = None
-        self._latest: dict[str, float] = {}
-        self._episodes: list[tuple[float, int]] = []  # return and length since the last report
-        self._started = time.monotonic()
-        self._reported = (0, self._started)
-        self._away = 0.0  # seconds since the last report spent on evaluations and checkpoints
-        self._speed = 0.0
 
     @property
     def seconds(self) -> float:
         """Wall time since the start."""
-        return time.monotonic() - self._started
+        return self._reporter.seconds
 
     def follow(self) -> str:
         """Sees the run through and returns why it ended.
@@ -92,7 +80,7 @@ class RunKeeper:
         """
         try:
             if self._interrupted is not None:
-                self._aside(lambda: self._evaluate(self._training.loop.step))
+                self._reporter.aside(lambda: self._evaluate(self._training.loop.step))
                 self._save(self._training.loop.step)
             for event in self._training.loop.run():
                 self._handle(event)
@@ -109,20 +97,16 @@ class RunKeeper:
     def _handle(self, event: Event) -> None:
         match event:
             case EpisodeFinished(step, episode):
-                self._logs.episode(step, episode)
-                self._episodes.append((episode.score, episode.length))
-                self._unsaved = True
-                self._warn(self._sanity.episode(step, episode.score))
-                self._show()
+                self._reporter.episode(step, episode)
             case ReportDue(step):
-                self._report(step)
-                self._show()
+                self._reporter.report(step)
+                self._reporter.show()
             case EvaluationDue(step):
-                self._aside(lambda: self._evaluate(step))
+                self._reporter.aside(lambda: self._evaluate(step))
             case StreamDue():
-                self._aside(lambda: self._checkpoints.stream(self._training.replay))
+                self._reporter.aside(lambda: self._checkpoints.stream(self._training.replay))
             case CheckpointDue(step):
-                self._aside(lambda: self._save(step))
+                self._reporter.aside(lambda: self._save(step))
             case Finished(step, reason):
                 self._finish(step, reason)
 
@@ -130,85 +114,20 @@ class RunKeeper:
         if self._request.signal is not None:
             self._progress.message(f"step {step:,}: stopping; Ctrl-C again ends at once, without saving")
             self._save(step)
-            self._report(step)  # after the save: a run that goes on from it has no report here
+            self._reporter.report(step)  # after the save: a run that goes on from it has no report here
         else:
-            self._report(step)
+            self._reporter.report(step)
             if self._options.evaluation.every_steps is not None and step != self.evaluated_step:
                 self._save(step)  # an evaluation that fails loses nothing
                 self._evaluate(step)
             if self._request.signal is None:  # the evaluation may have been ended by one
                 self.finished, self._unsaved = reason, True
             self._save(step)
-        self._show()
-
-    def _aside(self, work: Callable[[], None]) -> None:
-        """Does work whose time is not the loop's."""
-        before = time.monotonic()
-        work()
-        self._away += time.monotonic() - before
-
-    def _report(self, step: int) -> None:
-        now = time.monotonic()
-        last_step, last_time = self._reported
-        if step == last_step:
-            return
-        self._speed = (step - last_step) / max(1e-9, now - last_time - self._away)
-        self._reported, self._away = (step, now), 0.0
-        fresh = self._training.learner.report()
-        refuse_non_finite(step, fresh.get("loss"), fresh.get("q_mean"))
-        self._latest |= fresh
-        count = len(self._episodes)
-        self._logs.metrics(
-            step,
-            {
-                "updates": self._training.learner.updates,
-                "episodes": self._training.loop.episodes,
-                "wall_seconds": round(now - self._started, 3),
-                "steps_per_second": round(self._speed, 1),
-                "episode_return": sum(score for score, _ in self._episodes) / count if count else None,
-                "episode_length": sum(length for _, length in self._episodes) / count if count else None,
-                "loss": fresh.get("loss"),
-                "q_mean": fresh.get("q_mean"),
-                "epsilon": self._training.actor.explorer.epsilon(step),
-            },
-        )
-        self._episodes.clear()
-        self._unsaved = True
-        self._warn(self._sanity.report(step, fresh.get("q_mean"), self._q_limit()))
-
-    def _q_limit(self) -> float | None:
-        learning, replay = self._options.learning, self._options.replay
-        reward = self._training.replay.items.largest_reward() + getattr(learning.bootstrap, "largest_bonus", 0.0)
-        rescaling, discount = learning.value_rescaling, learning.gamma**replay.n_step
-        if rescaling is None:
-            return q_limit(reward, discount)
-        return q_limit(reward, discount, lambda value: float(rescale(torch.tensor(value), rescaling.eps)))
+        self._reporter.show()
 
     def warn(self, name: str, message: str) -> None:
         """Writes a warning of the present step into the logs."""
-        self._logs.warning(self._training.loop.step, name, message)
-        self._unsaved = True
-
-    def _warn(self, warnings: list[SanityWarning]) -> None:
-        for warning in warnings:
-            self._logs.warning(warning.step, warning.name, warning.message)
-            self._progress.message(f"step {warning.step:,}: warning {warning.name}: {warning.message}")
-            self._unsaved = True
-
-    def _show(self) -> None:
-        loop = self._training.loop
-        returns = list(loop.returns)[-100:]
-        self._progress.update(
-            Snapshot(
-                step=loop.step,
-                episodes=loop.episodes,
-                return_mean=sum(returns) / len(returns) if returns else None,
-                epsilon=self._training.actor.explorer.epsilon(loop.step),
-                loss=self._latest.get("loss"),
-                q_mean=self._latest.get("q_mean"),
-                steps_per_second=self._speed,
-            )
-        )
+        self._reporter.warn(name, message)
 
     def _evaluate(self, step: int) -> None:
         if step == self.evaluated_step:
@@ -257,7 +176,7 @@ class RunKeeper:
         return BrokenEnvironmentError(message, index, episode, whole=True)
 
     def _save(self, step: int) -> None:
-        if step == self.saved_step and not self._unsaved:
+        if step == self.saved_step and not (self._unsaved or self._reporter.unsaved):
             return
         if not self._training.learner.is_finite():
             raise DivergedError(
@@ -276,35 +195,24 @@ class RunKeeper:
             "log_marks": self._logs.marks(),
         }
         self._checkpoints.save(step, state["learner"]["online"], state, training.replay)
-        self.saved_step, self._unsaved = step, False
+        self.saved_step, self._unsaved, self._reporter.unsaved = step, False, False
 
     def state_dict(self) -> State:
         """Returns what the next report, evaluation and choice of the best depend on."""
         return {
             "finished": self.finished,
-            "sanity": self._sanity.state_dict(),
             "best": self._best,
             "evaluated_step": self.evaluated_step,
             "interrupted": self._interrupted,
-            "reported_step": self._reported[0],
-            "latest": dict(self._latest),
-            "episodes": [list(episode) for episode in self._episodes],
-            "seconds": self.seconds,
-            "seconds_since_report": time.monotonic() - self._reported[1] - self._away,
+            **self._reporter.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Takes over a state that ``state_dict`` returned, behind all others; the clock goes on where it stood."""
-        self.saved_step, self._unsaved = self._training.loop.step, False
-        self.finished = state["finished"]
-        self._sanity.load_state_dict(state["sanity"])
-        now = time.monotonic()
-        self._best, self._interrupted = state["best"], state["interrupted"]
+        """Takes over a state that ``state_dict`` returned, behind all others."""
+        self._reporter.load_state_dict(state)
+        self.saved_step, self._unsaved, self._reporter.unsaved = self._training.loop.step, False, False
+        self.finished, self._best, self._interrupted = state["finished"], state["best"], state["interrupted"]
         self.evaluated_step = int(state["evaluated_step"])
-        self._reported = (int(state["reported_step"]), now - float(state["seconds_since_report"]))
-        self._latest = dict(state["latest"])
-        self._episodes = [(float(score), int(length)) for score, length in state["episodes"]]
-        self._started = now - float(state["seconds"])
 
     def _request_stop(self) -> None:
         self._training.loop.stop_requested = True

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from dqn_cli.agent.explorer import EpsilonGreedyOptions
 from dqn_cli.build import OBJECTIVES
-from dqn_cli.core.options import Count, Options, PositiveCount
+from dqn_cli.core.options import Options, PositiveCount, Seed
 from dqn_cli.envs.gymnasium import GymnasiumOptions
 from dqn_cli.sections import (
     CheckpointOptions,
@@ -32,13 +32,13 @@ SMALL_EPSILON = 0.1
 class RunOptions(Options):
     """One experiment."""
 
-    seed: Count = Field(0, le=2**63 - 1, description="Seed of everything random in the run.")
+    seed: Seed = Field(0, description="Seed of everything random in the run.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Arithmetic of the torso.")
     threads: Literal["auto"] | Threads = Field("auto", description="Threads of the learner.")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="Layout of images.")
     deterministic: bool = Field(False, description="CUDA only: kernels that give the same bits each time.")
-    total_steps: PositiveCount = Field(50_000, le=10**15, description="Agent steps over all environments.")
+    total_steps: PositiveCount = Field(50_000, description="Agent steps over all environments.")
     stop: StopOptions | None = Field(None, description="Ends training early; null: never.")
     env: EnvironmentChoice = Field(GymnasiumOptions(), description="Environments.")
     network: NetworkOptions = Field(NetworkOptions(), description="The Q-network.")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -84,6 +86,7 @@ def script() -> NoReturn:
     Python and its libraries take seconds to tear down a training on a busy machine. Everything is saved and closed by
     then, and who sent the signal may not wait.
     """
+    _catch_early_signals()
     try:
         main()
     except SystemExit as end:
@@ -93,6 +96,28 @@ def script() -> NoReturn:
             with contextlib.suppress(OSError, ValueError):  # its reader is gone
                 stream.flush()
         os._exit(end.code)
+
+
+def _catch_early_signals() -> None:
+    """Gives signals their exit codes from the first moment: a run listens only once torch has been imported.
+
+    SIGINT is Python's ``KeyboardInterrupt`` all along; a signal that was ignored before stays so.
+    """
+    handlers = {signal.SIGTERM: _leave, signal.SIGHUP: _leave, signal.SIGUSR1: _nothing_to_save}
+    for number, handler in handlers.items():
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 a handler is called so
+    # Not through sys.stderr: its lock may be held by what this interrupts.
+    with contextlib.suppress(OSError):
+        os.write(2, b"stopped at once\n")
+    os._exit(128 + number)
+
+
+def _nothing_to_save(number: int, frame: FrameType | None) -> None:
+    """Is the handler of SIGUSR1 where there is no run: it saves a run, and does not end a process."""
 
 
 def _refuse(error: Any) -> NoReturn:

@@ -13,12 +13,13 @@ from pydantic_core import ErrorDetails
 
 from dqn_cli.config.schema import Place, place_of
 from dqn_cli.config.yaml12 import KeyPath
-from dqn_cli.core.errors import UsageError, nearest
+from dqn_cli.core.errors import UsageError, nearest, one_line
 from dqn_cli.core.options import Options
 
 T = TypeVar("T", bound=Options)
 
 _SHOWN = 60
+_MOST_OF_A_SENTENCE = 600
 _FEW = 16
 
 _REQUIREMENTS = {
@@ -65,7 +66,8 @@ def validate(
         path = group[0].blamed
         place = next(path[:depth] for depth in range(len(path), -1, -1) if path[:depth] in labels)
         # A rule of the schema may have several things to say, a line each.
-        lines += [(order[place], f"{labels[place]}: {sentence}") for sentence in _sentence(group).split("\n")]
+        sentences = _sentence(group).split("\n")
+        lines += [(order[place], f"{labels[place]}: {one_line(said, _MOST_OF_A_SENTENCE)}") for said in sentences]
     lines.sort(key=lambda line: line[0])
     count = "1 problem" if len(lines) == 1 else f"{len(lines)} problems"
     raise UsageError("\n".join([f"{count} in {origin}", *(line for _, line in lines)]))
@@ -204,10 +206,14 @@ def _keys(place: Place | None) -> list[str]:
 
 
 def _dotted(path: KeyPath) -> str:
-    return "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path).removeprefix(".")
+    return "".join(f"[{key}]" if isinstance(key, int) else f".{_cut(key)}" for key in path).removeprefix(".")
 
 
 def _show(value: Any) -> str:
     """Returns a value as a config would write it, cut to a readable length."""
     text = f"'{value}'" if isinstance(value, str) and value.isprintable() else json.dumps(value, default=str)
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

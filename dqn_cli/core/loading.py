@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -25,6 +27,14 @@ NOT_AS_SAVED = (
 """What objects raise when they take over a state that none of them can have returned."""
 
 
+@contextmanager
+def taking_over() -> Iterator[None]:
+    """Keeps remarks of torch on odd tensors from a user's terminal while a state from the disk is taken over."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def load_plain(file: Path) -> Any:
     """Returns the tensors and plain values of a file.
 
@@ -42,8 +52,7 @@ def load_plain(file: Path) -> Any:
         if not stored:
             reason = "is not a file of dqn: its content is packed"
         elif whole:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with taking_over():
                 return torch.load(file, map_location="cpu", weights_only=True)
         else:
             reason = "is damaged: a checksum is wrong; use another checkpoint"

@@ -39,10 +39,15 @@ def _printable(text: str) -> str:
 Name = Annotated[str, AfterValidator(_printable)]
 """Text on one line, without control characters."""
 
-Count = Annotated[int, BeforeValidator(_integral), Field(ge=0)]
+_MOST = 10**15
+"""Of anything that is counted: beyond what a machine steps through, and far within int64."""
+
+Seed = Annotated[int, BeforeValidator(_integral), Field(ge=0, le=2**63 - 1)]
+
+Count = Annotated[int, BeforeValidator(_integral), Field(ge=0, le=_MOST)]
 """A whole number of at least 0; ``1e6`` is accepted."""
 
-PositiveCount = Annotated[int, BeforeValidator(_integral), Field(ge=1)]
+PositiveCount = Annotated[int, BeforeValidator(_integral), Field(ge=1, le=_MOST)]
 """A whole number of at least 1; ``1e6`` is accepted."""
 
 PositiveFloat = Annotated[float, Field(gt=0.0)]

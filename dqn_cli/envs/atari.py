@@ -67,7 +67,7 @@ class AtariOptions(Options):
     num_envs: Annotated[PositiveCount, Field(le=65_536)] = 8
     """Number of games that step together."""
 
-    threads: Literal["auto"] | PositiveCount = "auto"
+    threads: Literal["auto"] | Annotated[PositiveCount, Field(le=1_024)] = "auto"
     """Emulator threads; ``auto`` is one a game, as far as there are processors."""
 
     sticky: Fraction = 0.25
@@ -85,7 +85,7 @@ class AtariOptions(Options):
     screen: Annotated[PositiveCount, Field(ge=16, le=210)] = 84
     """Height and width of a frame in pixels."""
 
-    noop_max: Count = 30
+    noop_max: Annotated[Count, Field(le=100_000)] = 30
     """A game begins with fewer than this many no-op frames."""
 
     fire_on_reset: bool = True

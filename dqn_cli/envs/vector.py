@@ -23,6 +23,7 @@ from dqn_cli.envs.contract import (
 )
 from dqn_cli.envs.failure import Place, failed_reset, failed_step
 from dqn_cli.envs.lineage import LineageLog, SeedPolicy, SeedsAgain
+from dqn_cli.envs.running import RunningEpisodes
 
 _LARGEST_REWARD = float(np.finfo(np.float32).max)
 """Replay keeps rewards as float32."""
@@ -59,18 +60,10 @@ class EpisodicVector:
         self._spec = backend.spec
         num_envs = self._spec.num_envs
         self._log = LineageLog(num_envs, self._spec.num_actions)
+        self._running = RunningEpisodes(num_envs, self._spec.frames_per_step, max_episode_frames, terminal_on_life_loss)
         self._sent: IntArray | None = None
         self._observation: Array | None = None
         self._next_seeds: Sequence[int | None] = ()  # of the latest reset
-        self._step = 0
-        self._episode = np.full(num_envs, -1, dtype=np.int64)
-        self._score = np.zeros(num_envs)
-        self._lives: IntArray | None = None
-        self._reset_frames = np.zeros(num_envs, dtype=np.int64)
-        # An episode's length is a difference of step counts: nothing to count up at each step.
-        self._start_step = np.zeros(num_envs, dtype=np.int64)
-        self._cut_step: IntArray | None = None
-        self._next_cut: float = np.inf
 
     @property
     def spec(self) -> EnvironmentSpec:
@@ -134,20 +127,12 @@ class EpisodicVector:
         if self._sent is None:
             raise RuntimeError("recv without send")
         step = self._received()
-        terminal, truncated = step.terminated, step.truncated
-        if step.lives is not None and self._terminal_on_life_loss and self._lives is not None:
-            terminal = terminal | (step.lives < self._lives)
-        if self._step + 1 >= self._next_cut:
-            truncated = truncated | (self._cut_step == self._step + 1)
-        ended = step.terminated | truncated
+        terminal, truncated, ended = self._running.ends(step.terminated, step.truncated, step.lives)
         # A reset may fail: until it is done, the state is that before the step.
         reset = self._begin(ended) if ended.any() else None
         self._log.append(self._sent)
         self._sent = None
-        self._step += 1
-        self._score += step.reward
-        if step.lives is not None:
-            self._lives = step.lives
+        self._running.advance(step.reward, step.lives)
         if reset is not None:
             return self._restart(step, reset, terminal, truncated, ended)
         self._observation = step.observation
@@ -196,11 +181,7 @@ class EpisodicVector:
 
     def _differs(self, again: EpisodicVector) -> BoolArray:
         """Returns where, ``[N]``, another stream over the same environments stands elsewhere."""
-        own, other = self.state_dict(), again.state_dict()
-        differs = np.zeros(self._spec.num_envs, dtype=np.bool_)
-        for name in ("length", "frames", "score", "lives"):
-            if own[name] is not None:
-                differs |= np.array(own[name]) != np.array(other[name])
+        differs = self._running.differs(again._running)
         seen, found = (vector.observation.reshape(len(differs), -1).view(np.uint8) for vector in (self, again))
         differs |= (seen != found).any(1)
         return differs
@@ -233,8 +214,8 @@ class EpisodicVector:
         step = None
         if sent is not None:
             actions.append(int(sent[env_index]))
-            step = self._step - int(self._start_step[env_index])
-        episode = int(self._episode[env_index])
+            step = self._running.length(env_index)
+        episode = int(self._running.number[env_index])
         return Place(env_index, episode, step, lineage.seed, actions, lineage.episode_offset)
 
     def state_dict(self) -> State:
@@ -247,11 +228,7 @@ class EpisodicVector:
             raise RuntimeError("the state of environments is whole only between a recv and a send")
         return {
             "lineages": self._log.state_dict(),
-            "episode": self._episode.tolist(),
-            "length": (self._step - self._start_step).tolist(),
-            "frames": [self._frames(index) for index in range(self._spec.num_envs)],
-            "score": self._score.tolist(),
-            "lives": None if self._lives is None else self._lives.tolist(),
+            **self._running.state_dict(),
             "observation": torch.tensor(self._observation),
         }
 
@@ -268,14 +245,8 @@ class EpisodicVector:
                 f" {num_envs}; set env.num_envs={len(state['episode'])}"
             )
         self._log.load_state_dict(state["lineages"])
-        length = np.array(state["length"], dtype=np.int64)
+        self._running.load_state_dict(state)
         self._sent = None
-        self._step = 0
-        self._start_step = -length
-        self._episode = np.array(state["episode"], dtype=np.int64)
-        self._score = np.array(state["score"], dtype=np.float64)
-        self._lives = None if state["lives"] is None else np.array(state["lives"], dtype=np.int64)
-        self._reset_frames = np.array(state["frames"], dtype=np.int64) - length * self._spec.frames_per_step
         observation, frame = state["observation"].numpy().copy(), self._spec.observation
         if (observation.shape, observation.dtype) != ((num_envs, frame.stack, *frame.shape), frame.dtype):
             raise UsageError(
@@ -283,7 +254,6 @@ class EpisodicVector:
                 f"{[num_envs, frame.stack, *frame.shape]} {frame.dtype}; keep the run's environment"
             )
         self._observation = observation
-        self._schedule_cuts()
 
     def _restart(
         self, step: BackendStep, reset: BackendReset, terminal: BoolArray, truncated: BoolArray, ended: BoolArray
@@ -303,7 +273,7 @@ class EpisodicVector:
         in_hand = 0 if self._sent is None else 1  # a step that is not logged yet
         for index in np.flatnonzero(mask).tolist():
             steps = sys.maxsize if anew else self._log.steps(index) + in_hand
-            seeds[index] = self._seeds.next_seed(index, int(self._episode[index]) + 1, steps)
+            seeds[index] = self._seeds.next_seed(index, int(self._running.number[index]) + 1, steps)
         try:
             with self._waiting:
                 reset = self._backend.reset(mask, seeds)
@@ -315,40 +285,20 @@ class EpisodicVector:
 
     def _take_over(self, mask: BoolArray, reset: BackendReset) -> None:
         """Begins the episode of each environment in ``mask [N]`` that ``_begin`` has reset."""
-        self._episode[mask] += 1
         for index in np.flatnonzero(mask).tolist():
             self._log.begin_episode(index, self._next_seeds[index])
-        self._score[mask] = 0.0
-        self._start_step[mask] = self._step
-        if reset.frames is not None:
-            self._reset_frames[mask] = reset.frames[mask]
-        if reset.lives is not None:
-            self._lives = reset.lives if self._lives is None else np.where(mask, reset.lives, self._lives)
-        self._schedule_cuts()
-
-    def _schedule_cuts(self) -> None:
-        """Finds the step at which each running episode reaches the frame cap, and the first of them."""
-        if self._max_episode_frames is None:
-            return
-        frames_left = self._max_episode_frames - self._reset_frames
-        steps_left = -(-frames_left // self._spec.frames_per_step)
-        self._cut_step = self._start_step + np.maximum(steps_left, 1)
-        self._next_cut = int(self._cut_step.min())
-
-    def _frames(self, index: int) -> int:
-        length = self._step - int(self._start_step[index])
-        return int(self._reset_frames[index]) + length * self._spec.frames_per_step
+        self._running.begin(mask, reset.lives, reset.frames)
 
     def _episode_end(self, index: int, terminated: bool) -> EpisodeEnd:
         lineage_steps, seed = self._log.episode_offset(index), self._log.seed(index)
         return EpisodeEnd(
             env_index=index,
-            episode=int(self._episode[index]),
+            episode=int(self._running.number[index]),
             seed=seed,
             lineage_steps=lineage_steps,
-            score=float(self._score[index]),
-            length=self._step - int(self._start_step[index]),
-            frames=self._frames(index),
+            score=float(self._running.score[index]),
+            length=self._running.length(index),
+            frames=self._running.frames(index),
             terminated=terminated,
             actions=self._log.episode_actions(index),
         )

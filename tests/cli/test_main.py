@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -97,3 +98,35 @@ def test_a_reader_that_has_gone_is_no_error_to_tell():
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+EARLY = """
+import os, signal
+from dqn_cli.cli import main as module
+
+def main():
+    print("begun", flush=True)
+    os.kill(os.getpid(), signal.{name})
+    print("went on", flush=True)
+
+signal.signal(signal.SIGHUP, signal.{before})
+module.main = main
+module.script()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "code", "out", "err"),
+    [
+        ("SIGTERM", "SIG_DFL", 143, "begun\n", "stopped at once\n"),
+        ("SIGHUP", "SIG_DFL", 129, "begun\n", "stopped at once\n"),
+        ("SIGHUP", "SIG_IGN", 0, "begun\nwent on\n", ""),
+        ("SIGUSR1", "SIG_DFL", 0, "begun\nwent on\n", ""),
+    ],
+)
+def test_a_signal_before_a_run_listens(name, before, code, out, err):
+    assert signal.Signals[name]
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY.format(name=name, before=before)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (code, out, err)

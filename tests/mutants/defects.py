@@ -9,6 +9,7 @@ from tests.mutants.variants import VARIANT_DEFECTS
 
 WRITER, BUFFER, ITEMS = "dqn_cli/replay/writer.py", "dqn_cli/replay/buffer.py", "dqn_cli/replay/items.py"
 FRAMES, SAMPLERS, VECTOR = "dqn_cli/replay/frames.py", "dqn_cli/replay/samplers.py", "dqn_cli/envs/vector.py"
+RUNNING = "dqn_cli/envs/running.py"
 ATARI, LEARNER, EXPLORER = "dqn_cli/envs/atari.py", "dqn_cli/agent/learner.py", "dqn_cli/agent/explorer.py"
 PRIORITIZED, SUM_TREE = "dqn_cli/replay/prioritized.py", "dqn_cli/replay/sum_tree.py"
 TD, OPTIMIZERS, TARGETS = "dqn_cli/rules/td.py", "dqn_cli/agent/optimizers.py", "dqn_cli/agent/targets.py"
@@ -290,16 +291,16 @@ DEFECTS = (
     ),
     Defect(
         "every step of a game with lives is terminal",
-        VECTOR,
-        "(step.lives < self._lives)",
-        "(step.lives <= self._lives)",
+        RUNNING,
+        "(lives < self._lives)",
+        "(lives <= self._lives)",
         "tests/envs/test_vector.py",
     ),
     Defect(
         "a lost life ends the game",
-        VECTOR,
-        "ended = step.terminated | truncated",
-        "ended = terminal | truncated",
+        RUNNING,
+        "return terminal, truncated, terminated | truncated",
+        "return terminal, truncated, terminal | truncated",
         "tests/envs/test_vector.py",
     ),
     Defect(
@@ -311,9 +312,9 @@ DEFECTS = (
     ),
     Defect(
         "the frame cap a step early",
-        VECTOR,
-        "steps_left = -(-frames_left // self._spec.frames_per_step)",
-        "steps_left = frames_left // self._spec.frames_per_step",
+        RUNNING,
+        "steps_left = -(-frames_left // self._frames_per_step)",
+        "steps_left = frames_left // self._frames_per_step",
         "tests/envs/test_vector.py",
     ),
     Defect(

@@ -10,7 +10,7 @@ VECTOR, SIGNALS, RESUMED = "dqn_cli/envs/vector.py", "dqn_cli/training/signals.p
 RELIABILITY_DEFECTS = (
     Defect(
         "returns since the last report lost in a checkpoint",
-        KEEPER,
+        "dqn_cli/reporter.py",
         '"episodes": [list(episode) for episode in self._episodes],',
         '"episodes": [],',
         "tests/test_run.py",
