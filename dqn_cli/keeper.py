@@ -88,11 +88,19 @@ class RunKeeper:
                     return event.reason
         except BrokenEnvironmentError as failure:
             if failure.whole:
-                self._save(self._training.loop.step)
+                self._save_after(failure)
             raise
         except UsageError as failure:  # nothing can be wrong with the usage any more
             raise RunError(str(failure)) from failure
         raise RunError("training ended without saying why")
+
+    def _save_after(self, failure: BrokenEnvironmentError) -> None:
+        """Saves the state before a step that failed; where that fails too, the first failure is told with it."""
+        try:
+            self._save(self._training.loop.step)
+        except RunError as second:
+            message = f"{failure}; the state before it was not saved: {second}"
+            raise BrokenEnvironmentError(message, failure.env_index, failure.episode) from failure
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -132,11 +140,13 @@ class RunKeeper:
     def _evaluate(self, step: int) -> None:
         if step == self.evaluated_step:
             return
+        self._refuse_diverged(step)
         self._interrupted, self._unsaved = step, True  # whatever is saved before it is over repeats it
         try:
             with self._request.waiting:  # an evaluation changes nothing that is saved
                 evaluation = self._evaluator.evaluate(self._training.learner.online, lambda: self._leaves(step))
-        except Interrupted:
+        except Interrupted as end:
+            end.take()
             return
         except DqnError as failure:
             raise self._failed_evaluation(step, failure) from failure
@@ -178,11 +188,7 @@ class RunKeeper:
     def _save(self, step: int) -> None:
         if step == self.saved_step and not (self._unsaved or self._reporter.unsaved):
             return
-        if not self._training.learner.is_finite():
-            raise DivergedError(
-                f"training has diverged before step {step:,}: losses or weights are no finite numbers; lower "
-                "learning.optimizer.lr, or set learning.max_grad_norm"
-            )
+        self._refuse_diverged(step)
         self._logs.flush()
         training = self._training
         state: State = {
@@ -196,6 +202,14 @@ class RunKeeper:
         }
         self._checkpoints.save(step, state["learner"]["online"], state, training.replay)
         self.saved_step, self._unsaved, self._reporter.unsaved = step, False, False
+
+    def _refuse_diverged(self, step: int) -> None:
+        """Keeps what is no finite number out of every checkpoint, that of the best evaluation too."""
+        if not self._training.learner.is_finite():
+            raise DivergedError(
+                f"training has diverged before step {step:,}: losses or weights are no finite numbers; lower "
+                "learning.optimizer.lr, or set learning.max_grad_norm"
+            )
 
     def state_dict(self) -> State:
         """Returns what the next report, evaluation and choice of the best depend on."""

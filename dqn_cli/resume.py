@@ -164,6 +164,8 @@ def go_on(
         strayed = _plain(saved, lambda: _bring_back(training))
         step, frames_per_step = saved.checkpoint.step, plan.spec.frames_per_step
         logs = _plain(saved, lambda: RunLogs(run_dir, frames_per_step, state["log_marks"], step))
+        if logs.events_lost:
+            tell("the TensorBoard events from before are gone: its curves begin here")
         keeper = keeping.keeper(options, plan.hardware, logs, checkpoints)
         _plain(saved, lambda: keeper.load_state_dict(state["keeper"]))
         checkpoints.go_on(saved.generation)

@@ -70,6 +70,8 @@ class Outcome:
         lines.append(("run folder", str(self.run_dir)))
         if self.step < 0:
             lines.append(("saved", "nothing"))
+            if self.exit_code:
+                lines.append(("go on", "start it again: nothing had begun"))
         else:
             lines += [
                 ("saved", f"{NEWEST}, step {self.step:,}"),
@@ -194,8 +196,8 @@ def follow(
                 progress = stack.enter_context(progress_display(options.total_steps, quiet))
                 keeper = begin(Keeping(training, progress, request, stack))
             reason = keeper.follow()
-        except Interrupted:
-            pass
+        except Interrupted as end:
+            end.take()
         except RunError as failure:
             raise _told(failure, run_dir, saved_step if keeper is None else keeper.saved_step) from failure
     return Outcome(
@@ -218,8 +220,11 @@ def _told(failure: RunError, run_dir: Path, saved_step: int) -> RunError:
         return DivergedError(f"{told}, from before that" if saved_step >= 0 else told)
     if isinstance(failure, BrokenEnvironmentError) and failure.episode is not None:
         content = json.dumps({"message": str(failure), **failure.episode})
-        write_durably(run_dir / FAILURE, lambda file: _write_text(file, content))
-        told += f"; play that episode again: dqn audit --replay {folder}"
+        try:
+            write_durably(run_dir / FAILURE, lambda file: _write_text(file, content))
+            told += f"; play that episode again: dqn audit --replay {folder}"
+        except RunError as second:  # the first failure is the one to know of
+            told += f"; what plays that episode again was not written: {second}"
     return RunError(f"{told}; go on: dqn resume {folder}" if saved_step >= 0 else told)
 
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import pytest
+from gymnasium.envs.classic_control import CartPoleEnv
 
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.config.load import load_config
@@ -56,3 +62,17 @@ def cartpole_run() -> Path:
     folder = Path(os.environ["DQN_RUNS_DIR"]) / "small-cartpole"
     train(small_plan(*SMALL), "cartpole", folder, quiet=True)
     return folder
+
+
+def signalling(monkeypatch: pytest.MonkeyPatch, steps: Collection[int], number: int = signal.SIGINT) -> None:
+    """Sends this process a signal in the given steps of any CartPole in it, those of evaluations included."""
+    step: Any = CartPoleEnv.step
+    taken = [0]
+
+    def signalled(self: Any, action: Any) -> Any:
+        taken[0] += 1
+        if taken[0] in steps:
+            signal.raise_signal(number)
+        return step(self, action)
+
+    monkeypatch.setattr(CartPoleEnv, "step", signalled)

@@ -24,19 +24,21 @@ from dqn_cli.cli.main import main
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.config import load_config
 from dqn_cli.core.errors import DivergedError, UsageError
+from dqn_cli.core.files import Fingerprint, fingerprint
 from dqn_cli.evaluate import Evaluator
 from dqn_cli.plan import make_plan
 from dqn_cli.resume import resume
 from dqn_cli.run import train
 from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.jsonl import read_jsonl
+from dqn_cli.training import generations as generations_module
 from dqn_cli.training import signals as signals_module
 from dqn_cli.training.checkpoint import read_checkpoint
 from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from tests.crash.compare import content, differences
 from tests.envs.hostile import env_id
 from tests.golden.make import RUNS
-from tests.small_runs import SMALL, cartpole_run, small_plan
+from tests.small_runs import SMALL, cartpole_run, signalling, small_plan
 
 SAVED_AND_EVALUATED = ("checkpoint={every_steps: 300, keep: 9}", "evaluation.every_steps=450")
 
@@ -82,20 +84,6 @@ def test_600_steps_are_300_and_300_more(name, tmp_path):
     assert_same(whole, half)
 
 
-def raising_at(monkeypatch: pytest.MonkeyPatch, steps: set[int], number: int) -> None:
-    """Raises a signal in the given steps of any CartPole in this process, those of evaluations included."""
-    step: Any = CartPoleEnv.step
-    taken = [0]
-
-    def signalled(self: Any, action: Any) -> Any:
-        taken[0] += 1
-        if taken[0] in steps:
-            signal.raise_signal(number)
-        return step(self, action)
-
-    monkeypatch.setattr(CartPoleEnv, "step", signalled)
-
-
 def test_sigusr1_saves_and_changes_nothing(tmp_path, monkeypatch):
     saved: list[int] = []
     save = CheckpointWriter.save
@@ -106,7 +94,7 @@ def test_sigusr1_saves_and_changes_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr(CheckpointWriter, "save", recorded)
     steps = set(random.Random(0).sample(range(1, 900), 20))
-    raising_at(monkeypatch, steps, signal.SIGUSR1)
+    signalling(monkeypatch, steps, signal.SIGUSR1)
     outcome = train(small_plan(*SMALL), "cartpole", tmp_path / "run", quiet=True)
     assert outcome.exit_code == 0
     assert len(saved) >= 20
@@ -120,7 +108,7 @@ def test_stopped_many_times(tmp_path, monkeypatch, seed):
     stops = 0
     while True:
         with monkeypatch.context() as patch:
-            raising_at(patch, {rng.randint(1, 400)}, signal.SIGTERM)
+            signalling(patch, {rng.randint(1, 400)}, signal.SIGTERM)
             if not folder.exists():
                 outcome = train(small_plan(*SMALL), "cartpole", folder, quiet=True)
             else:
@@ -318,11 +306,61 @@ def test_when_all_are_damaged(tmp_path, capfd):
 
 
 def test_a_log_that_was_cut(tmp_path):
+    """It is told before anything is changed."""
     run = back_to(cartpole_run(), tmp_path / "run", 600)
-    (run / "metrics.jsonl").write_text("")
+    (run / "warnings.jsonl").write_text('{"step": 1}\n')  # beyond the checkpoint: it would be cut
+    (run / "episodes.jsonl").write_text("")
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     with pytest.raises(SystemExit) as end:
         main(["resume", str(run)])
     assert end.value.code == 1
+    after = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert {name: content for name, content in after.items() if name != ".lock"} == before
+
+
+def test_events_that_were_deleted(tmp_path):
+    """TensorBoard's files can be had again from the other logs: a run goes on without."""
+    run = back_to(cartpole_run(), tmp_path / "run", 600)
+    (events,) = run.glob("events.out.tfevents.*")
+    events.unlink()
+    said = notes()
+    resume(run, said.append, quiet=True)
+    assert [line for line in said if "TensorBoard" in line] == [
+        "the TensorBoard events from before are gone: its curves begin here"
+    ]
+    assert (run / "metrics.jsonl").read_text().count("\n") == (cartpole_run() / "metrics.jsonl").read_text().count("\n")
+
+
+def test_files_of_others_beside_a_run(tmp_path, capfd):
+    run = back_to(cartpole_run(), tmp_path / "run", 600)
+    (run / "slurm-123.out").write_text("mine")
+    (run / "plots").mkdir()
+    resume(run, notes().append, quiet=True)
+    assert (run / "slurm-123.out").read_text() == "mine"
+    assert (run / "plots").is_dir()
+    for name in ("metrics", "episodes"):
+        (run / f"{name}.jsonl").write_text("")
+    shutil.rmtree(run / "checkpoints")
+    again = ["train", "cartpole", *SMALL, "--run-dir", str(run), "--resume"]
+    assert "'plots' in it was not written by dqn" in refused(again, capfd)  # to start again would delete them
+    assert (run / "slurm-123.out").exists()
+
+
+def test_a_checkpoint_that_cannot_be_read_today(tmp_path, monkeypatch, capfd):
+    """Nothing says that it is damaged: to fall back would delete it."""
+    run = back_to(cartpole_run(), tmp_path / "run", 800)
+
+    def denied(path: Path) -> Fingerprint:
+        if "000000800" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return fingerprint(path)
+
+    monkeypatch.setattr(generations_module, "fingerprint", denied)
+    line = refused(["resume", str(run)], capfd)
+    assert "000000800" in line
+    assert "Permission denied" in line
+    assert "Nothing was changed" in line
+    assert (run / "checkpoints" / "000000800" / "manifest.json").exists()
 
 
 def test_an_environment_that_is_not_reproducible(tmp_path):
@@ -410,6 +448,22 @@ def test_what_diverges_stops_and_keeps_the_checkpoint_from_before(tmp_path, monk
     read = read_checkpoint(folder)
     assert 0 < read.step < 800
     assert all(bool(torch.isfinite(weight).all()) for weight in read.weights.values())
+
+
+def test_what_has_diverged_is_never_the_best(tmp_path, monkeypatch):
+    update = Learner.update
+
+    def poisoned(self: Any, *arguments: Any) -> Any:
+        next(self.online.parameters()).data.fill_(float("nan"))
+        return update(self, *arguments)
+
+    monkeypatch.setattr(Learner, "update", poisoned)
+    folder = tmp_path / "run"
+    overrides = ("evaluation.every_steps=120", "checkpoint.every_steps=100000")
+    with pytest.raises(DivergedError, match="no finite numbers"):
+        train(small_plan(*SMALL, *overrides), "cartpole", folder, quiet=True)
+    assert not (folder / "best.pt").exists()
+    assert read_checkpoint(folder).step == 0
 
 
 def test_weights_alone_are_no_run(tmp_path):

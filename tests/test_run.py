@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,7 @@ from dqn_cli.training.checkpoint import read_checkpoint
 from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from dqn_cli.training.generations import check_whole, read_manifest
 from dqn_cli.training.run_logs import RunLogs
-from tests.small_runs import PONG, SMALL, cartpole_run, small_plan
+from tests.small_runs import PONG, SMALL, cartpole_run, signalling, small_plan
 
 FILES = {
     ".lock",
@@ -316,20 +318,6 @@ def test_the_outcome_for_people(tmp_path):
     assert "at step 104" in text
 
 
-def signalling(monkeypatch: pytest.MonkeyPatch, *steps: int, number: int = signal.SIGINT) -> None:
-    """Sends this process a signal in the given steps of the first environment."""
-    step: Any = CartPoleEnv.step
-    taken = [0]
-
-    def signalled(self: Any, action: Any) -> Any:
-        taken[0] += 1
-        if taken[0] in steps:
-            signal.raise_signal(number)
-        return step(self, action)
-
-    monkeypatch.setattr(CartPoleEnv, "step", signalled)
-
-
 @pytest.fixture(autouse=True)
 def _interruptible():
     """Whoever started the tests may ignore SIGINT, as a shell does for its background jobs."""
@@ -340,7 +328,7 @@ def _interruptible():
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_ends(tmp_path, monkeypatch, number, code):
-    signalling(monkeypatch, 333, number=number)
+    signalling(monkeypatch, {333}, number=number)
     outcome = trained(tmp_path / "run", "checkpoint.every_steps=10000", "evaluation.every_steps=100")
     assert (outcome.exit_code, outcome.reason) == (code, "stopped")
     # The signal may come in a training or in an evaluation episode: the vector step in hand is finished.
@@ -355,7 +343,7 @@ def test_a_signal_saves_and_ends(tmp_path, monkeypatch, number, code):
 
 def test_a_signal_in_an_evaluation_ends_it(tmp_path, monkeypatch):
     """The first evaluation begins after 100 steps of training and is given up."""
-    signalling(monkeypatch, 103)
+    signalling(monkeypatch, {103})
     outcome = trained(tmp_path / "run", "evaluation.every_steps=100")
     assert (outcome.exit_code, outcome.step, outcome.evaluation) == (130, 100, None)
     assert records(tmp_path / "run", "evaluations") == []
@@ -367,7 +355,7 @@ def test_a_signal_in_an_evaluation_ends_it(tmp_path, monkeypatch):
 
 def test_a_run_that_goes_on_has_no_report_where_it_was_stopped(tmp_path, monkeypatch):
     """What the checkpoint remembers of the logs is what an unstopped run would have written until then."""
-    signalling(monkeypatch, 333)
+    signalling(monkeypatch, {333})
     folder = tmp_path / "run"
     # A report every 50 steps: the run is stopped between two of them.
     outcome = trained(folder, "total_steps=10_000", "checkpoint.every_steps=10000", "evaluation.every_steps=null")
@@ -495,7 +483,7 @@ def test_a_second_interrupt_ends_at_once(tmp_path, monkeypatch, capfd):
             signal.raise_signal(signal.SIGINT)
         return save(self, step, *arguments)
 
-    signalling(monkeypatch, 333)
+    signalling(monkeypatch, {333})
     monkeypatch.setattr(CheckpointWriter, "save", interrupted)
     folder = tmp_path / "run"
     with pytest.raises(SystemExit) as end:
@@ -621,6 +609,69 @@ def test_a_run_folder_that_became_read_only(tmp_path, monkeypatch, capfd):
     monkeypatch.undo()
     assert "Read-only file system" in line
     assert read_checkpoint(folder).step == 200
+
+
+def test_a_failure_after_a_failure_does_not_hide_it(tmp_path, monkeypatch, capfd):
+    """An environment fails, and then the disk is full."""
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    step: Any = CartPoleEnv.step
+    taken = [0]
+
+    def counted(self: Any, action: Any) -> Any:
+        taken[0] += 1
+        if taken[0] == 333:
+            monkeypatch.setattr(Path, "replace", full)
+            raise ValueError("boom")
+        return step(self, action)
+
+    monkeypatch.setattr(CartPoleEnv, "step", counted)
+    line = assert_one_line(tmp_path / "run", capfd)
+    monkeypatch.undo()
+    assert "boom" in line
+    assert "was not saved: cannot write" in line
+    assert "No space left" in line
+    assert line.count("go on: dqn resume") == 1
+
+
+GROUP = """
+import sys
+import time
+from dqn_cli.cli.main import script
+script()
+"""
+
+
+def test_signals_to_the_whole_group(tmp_path):
+    """Job schedulers signal workers and the helpers of multiprocessing too."""
+    folder = tmp_path / "run"
+    arguments = [*SMALL, "total_steps=100_000_000", "evaluation.every_steps=null", "checkpoint.every_steps=1e9"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", GROUP, "train", "cartpole", *arguments, "env.vectorization=async", "env.num_envs=2",
+         "--run-dir", folder],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("step "):
+                break
+        for _ in range(3):
+            saved = (folder / "checkpoint.pt").stat().st_mtime_ns
+            os.killpg(process.pid, signal.SIGUSR1)
+            while (folder / "checkpoint.pt").stat().st_mtime_ns == saved:
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGHUP)
+        _, err = process.communicate()
+    finally:
+        process.kill()
+    assert process.returncode == 129
+    for word in ("Traceback", "resource_tracker", "worker process", "leaked"):
+        assert word not in err
+    assert err.splitlines()[-1].split() == ["go", "on", "dqn", "resume", str(folder)]
 
 
 def test_atari_scores_are_raw_and_of_whole_games(tmp_path):

@@ -92,6 +92,8 @@ def script() -> NoReturn:
     except SystemExit as end:
         if end.code not in _STOPPED_BY_A_SIGNAL:
             raise
+        if "multiprocessing.util" in sys.modules:  # else its tracker of resources complains of what is left
+            sys.modules["multiprocessing.util"]._run_finalizers()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # its reader is gone
                 stream.flush()

@@ -12,7 +12,7 @@ from dqn_cli.config.overrides import read_overrides
 from dqn_cli.config.problems import validate
 from dqn_cli.config.schema import Place, place_of
 from dqn_cli.config.yaml12 import YamlError, parse
-from dqn_cli.core.errors import UsageError, nearest
+from dqn_cli.core.errors import UsageError, nearest, one_line
 from dqn_cli.core.options import Options
 
 T = TypeVar("T", bound=Options)
@@ -70,7 +70,7 @@ def find_config(name: str, presets: Path, folder: Path | None = None) -> Path:
     kind = _file_kind(path)
     if kind == "file":
         return path
-    shown = name if name.isprintable() else ascii(name)[1:-1]
+    shown = one_line(name)
     if kind == "folder":
         raise UsageError(f"'{shown}' is a folder, not a config: name a file in it")
     if path.suffix not in _SUFFIXES:

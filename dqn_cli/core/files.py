@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -51,12 +52,17 @@ def write_durably(path: Path, write: Callable[[BinaryIO], object]) -> Fingerprin
         temporary.replace(path)
         sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch.save turns a full disk into a RuntimeError
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise RunError(f"cannot write {path}: {error}; the previous file is untouched") from error
     except BaseException:  # a second Ctrl-C
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
         raise
     return written
+
+
+def _discard(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a read-only file system; what failed before is the error to tell
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

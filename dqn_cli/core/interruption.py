@@ -7,7 +7,22 @@ from typing import Self
 
 
 class Interrupted(BaseException):
-    """A wait was ended before what was waited for had happened; no error, as ``KeyboardInterrupt`` is none."""
+    """A wait was ended before what was waited for had happened; no error, as ``KeyboardInterrupt`` is none.
+
+    Args:
+        waiting: Whose waits it ended.
+    """
+
+    def __init__(self, waiting: Waiting) -> None:
+        super().__init__()
+        self._waiting = waiting
+
+    def take(self) -> None:
+        """Is called by whoever catches it and saves: nothing is interrupted from here on.
+
+        It may have been raised within `Waiting.__exit__`, before that had counted the wait as over.
+        """
+        self._waiting.finish()
 
 
 class Waiting:
@@ -30,9 +45,13 @@ class Waiting:
         self, kind: type[BaseException] | None, exception: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends it; once a wait was interrupted none is again, for who stops must be able to save."""
-        self._depth -= 1
         if kind is Interrupted:
             self._ended = True
+        self._depth -= 1
+
+    def finish(self) -> None:
+        """Ends all waits: none is interrupted any more."""
+        self._ended = True
 
     def interrupt(self) -> None:
         """Is called by a handler in the main thread.
@@ -41,4 +60,4 @@ class Waiting:
             Interrupted: A wait was going on. Code of a stranger may swallow it: then it is raised at the next call.
         """
         if self._depth > 0 and not self._ended:
-            raise Interrupted
+            raise Interrupted(self)

@@ -36,8 +36,8 @@ def _printable(text: str) -> str:
     return text
 
 
-Name = Annotated[str, AfterValidator(_printable)]
-"""Text on one line, without control characters."""
+Name = Annotated[str, AfterValidator(_printable), Field(max_length=200)]
+"""Text on one line of up to 200 characters, none of them a control character."""
 
 _MOST = 10**15
 """Of anything that is counted: beyond what a machine steps through, and far within int64."""

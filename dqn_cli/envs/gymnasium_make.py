@@ -192,6 +192,6 @@ def _find_wrapper(name: str) -> type[gymnasium.Wrapper[Any, Any, Any, Any]]:
 
 def _outlive_signals() -> None:
     """Lets a worker live until its parent has saved: terminals and job schedulers signal the whole group."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

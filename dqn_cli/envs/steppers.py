@@ -10,7 +10,7 @@ import contextlib
 import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
-from multiprocessing import connection
+from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -127,6 +127,7 @@ class AsyncStepper:
         # Workers ignore SIGTERM, so that multiprocessing's own exit hook would wait for them for ever.
         atexit.register(self.close)
         try:
+            _start_helpers()
             AsyncVectorEnv.__init__(
                 self._vector,
                 factories,
@@ -238,6 +239,21 @@ def _worker(*arguments: Any) -> None:
     """Gymnasium's own worker; one whose parent was killed ends without a word."""
     with contextlib.suppress(EOFError, ConnectionError):
         _async_worker(*arguments)
+
+
+def _start_helpers() -> None:
+    """Starts the processes that multiprocessing keeps for itself; signals for the whole group must not end them.
+
+    They inherit which signals are blocked, and so do the workers, which ignore these.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGUSR1})
+    try:
+        resource_tracker.ensure_running()
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_method() -> str:

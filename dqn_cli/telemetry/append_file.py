@@ -72,17 +72,21 @@ class AppendFile:
         except OSError as error:
             raise self._failure("flush", error) from error
 
+    def check(self, offset: int) -> None:
+        """Raises `RunError` if the file is shorter than ``offset`` bytes, an earlier value of `offset`."""
+        if not 0 <= offset <= self._offset:
+            raise RunError(
+                f"Cannot cut '{self._path}' back to {offset} bytes: it has {self._offset}. It was changed "
+                "since that length was recorded; restore the file or start a new run."
+            )
+
     def truncate(self, offset: int) -> None:
         """Cuts the file back to ``offset`` bytes, an earlier value of `offset`, and waits for the disk.
 
         Raises:
             RunError: The file is shorter than that.
         """
-        if not 0 <= offset <= self._offset:
-            raise RunError(
-                f"Cannot cut '{self._path}' back to {offset} bytes: it has {self._offset}. It was changed "
-                "since that length was recorded; restore the file or start a new run."
-            )
+        self.check(offset)
         try:
             os.ftruncate(self._opened(), offset)
         except OSError as error:

@@ -60,17 +60,22 @@ class JsonlLog:
         """Waits until everything written is on the disk (fsync)."""
         self._file.flush()
 
+    def check(self, offset: int) -> None:
+        """Raises `RunError` if the log is shorter than ``offset``, or no line ends there."""
+        self._file.check(offset)
+        if self._file.end_of_last(b"\n", offset) != offset:
+            raise RunError(
+                f"Cannot cut '{self.path}' back to {offset} bytes: no line ends there. It was changed since "
+                "that length was recorded; restore the file or start a new run."
+            )
+
     def truncate(self, offset: int) -> None:
         """Cuts the log back to ``offset`` bytes, so that a resumed run writes the rest again.
 
         Raises:
             RunError: The log is shorter than that, or no line ends there.
         """
-        if offset <= self.offset and self._file.end_of_last(b"\n", offset) != offset:
-            raise RunError(
-                f"Cannot cut '{self.path}' back to {offset} bytes: no line ends there. It was changed since "
-                "that length was recorded; restore the file or start a new run."
-            )
+        self.check(offset)
         self._file.truncate(offset)
 
     def close(self) -> None:

@@ -25,22 +25,30 @@ _PREFIX = "events.out.tfevents."
 class TensorBoardLog:
     """Writes scalars and text that TensorBoard shows while the run goes on.
 
-    Each log is a new event file in the folder; TensorBoard reads the files of a folder one after the other,
-    by name. Every event goes to the operating system at once.
+    Each log is a new event file in the folder, under a name that none had before, for a TensorBoard that is running
+    remembers how far it has read each; it reads the files of a folder one after the other, by name. Every event goes
+    to the operating system at once.
 
     Args:
         folder: Where the event file goes; created if missing.
         resume_step: A resumed run continues after this agent step: what earlier files hold beyond it is
             replaced. None for a new run.
+        mark: Name and length of the event file that was the newest at that step; what came later is cut away. None:
+            nothing is.
+
+    Attributes:
+        lost: The file of ``mark`` is gone: curves begin at ``resume_step``.
 
     Raises:
-        RunError: The folder or the file cannot be written.
+        RunError: The folder or the file cannot be written, or the file of ``mark`` is shorter than it was.
+        ValueError: No event file has the name in ``mark``.
     """
 
-    def __init__(self, folder: Path, resume_step: int | None = None) -> None:
+    def __init__(self, folder: Path, resume_step: int | None = None, mark: tuple[str, int] | None = None) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             name = _next_name(folder)
+            self.lost = mark is not None and not _cut_back(folder, *mark)
         except OSError as error:
             raise RunError(
                 f"Cannot write TensorBoard events to '{folder}': {error.strerror}. Choose another folder."
@@ -113,24 +121,33 @@ class TensorBoardLog:
         self._records.write(event.SerializeToString())
 
 
-def cut_back(folder: Path, name: str, offset: int) -> None:
-    """Cuts the events in ``folder`` back to where the file ``name`` had ``offset`` bytes and was the newest.
+def check_mark(folder: Path, mark: tuple[str, int]) -> None:
+    """Raises what `TensorBoardLog` would raise for a wrong ``mark``, and changes nothing."""
+    name, offset = mark
+    _number(name)
+    if (folder / name).exists():
+        with AppendFile(folder / name) as file:
+            file.check(offset)
 
-    Raises:
-        RunError: The file is shorter than that, or the folder cannot be written.
-        ValueError: No event file has such a name.
-    """
-    if not (name.startswith(_PREFIX) and name.removeprefix(_PREFIX).isdecimal()):
+
+def _cut_back(folder: Path, name: str, offset: int) -> bool:
+    """Cuts events back to where the file ``name`` had ``offset`` bytes and was the newest; False where it is gone."""
+    number, there = _number(name), (folder / name).exists()
+    if there:
+        with AppendFile(folder / name) as file:
+            file.truncate(offset)
+    for path in folder.glob(_PREFIX + "*"):
+        suffix = path.name.removeprefix(_PREFIX)
+        if suffix.isdecimal() and int(suffix) > number:
+            path.unlink()
+    return there
+
+
+def _number(name: str) -> int:
+    suffix = name.removeprefix(_PREFIX)
+    if not (name.startswith(_PREFIX) and suffix.isdecimal()):
         raise ValueError(f"{name!r} is the name of no event file")
-    with AppendFile(folder / name) as file:
-        file.truncate(offset)
-    try:
-        for path in folder.glob(_PREFIX + "*"):
-            suffix = path.name.removeprefix(_PREFIX)
-            if suffix.isdecimal() and int(suffix) > int(name.removeprefix(_PREFIX)):
-                path.unlink()
-    except OSError as error:
-        raise RunError(f"Cannot delete events in '{folder}': {error.strerror}. Check the permissions.") from error
+    return int(suffix)
 
 
 def _next_name(folder: Path) -> str:

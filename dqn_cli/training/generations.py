@@ -105,7 +105,7 @@ def read_manifest(folder: Path) -> Generation:
             raise UsageError(f"{path} is damaged: no manifest is as large")
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise _unreadable(path, folder, error) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is damaged: it is no JSON") from error
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
@@ -116,7 +116,7 @@ def read_manifest(folder: Path) -> Generation:
     if type(schema) is not int:
         raise UsageError(f"{path} is damaged: its 'schema' is no number")
     if schema != _SCHEMA:
-        raise _LaterVersionError(
+        raise _NotDamagedError(
             f"{path} has schema {schema}, this version of dqn reads {_SCHEMA}: use the version that wrote it"
         )
     try:
@@ -125,8 +125,18 @@ def read_manifest(folder: Path) -> Generation:
         raise UsageError(f"{path} is damaged: it does not say what a manifest says") from error
 
 
-class _LaterVersionError(UsageError):
-    """Nothing is damaged: an older generation must not take the place of this one."""
+class _NotDamagedError(UsageError):
+    """Nothing is known to be damaged: an older generation must not take the place of this one."""
+
+
+def _unreadable(path: Path, folder: Path, error: OSError) -> UsageError:
+    """Returns what to say of a file that cannot be read; only one that is not there is known to be lost."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+        return UsageError(f"{path} cannot be read: {error.strerror}")
+    return _NotDamagedError(
+        f"{path} cannot be read: {error.strerror}. Nothing was changed: try again when it can be, or delete {folder} "
+        "to go on from the checkpoint before"
+    )
 
 
 def _generation(folder: Path, content: dict[str, Any]) -> Generation:
@@ -156,7 +166,7 @@ def check_whole(generation: Generation) -> None:
             if fingerprint(path) != written:
                 raise UsageError(f"{path} is damaged: its content is not what was written")
         except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+            raise _unreadable(path, generation.folder, error) from error
 
 
 def newest_whole(run_dir: Path, tell: Callable[[str], None]) -> Generation | None:
@@ -167,7 +177,8 @@ def newest_whole(run_dir: Path, tell: Callable[[str], None]) -> Generation | Non
         tell: Is told of each damaged generation that is passed over.
 
     Raises:
-        UsageError: There are generations, and all are damaged; or one is of a later version.
+        UsageError: There are generations, and all are damaged; or one is of a later version, or cannot be read though
+            it is there.
     """
     folders = _folders(run_dir)
     damage = ""
@@ -175,7 +186,7 @@ def newest_whole(run_dir: Path, tell: Callable[[str], None]) -> Generation | Non
         try:
             generation = read_manifest(folder)
             check_whole(generation)
-        except _LaterVersionError:
+        except _NotDamagedError:
             raise
         except UsageError as failure:
             damage = damage or str(failure)

@@ -169,7 +169,8 @@ class TrainingLoop:
                 environments.abandon()
                 return None
             result = environments.recv()
-        except Interrupted:
+        except Interrupted as end:
+            end.take()
             self.stop_requested = True
             environments.abandon()
             return None

@@ -20,7 +20,7 @@ from dqn_cli.config.write import dump_config
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.files import write_durably
 from dqn_cli.core.options import Options
-from dqn_cli.training.run_lock import LOCK
+from dqn_cli.training.run_lock import LOCK, locked
 
 PACKAGES = ("torch", "numpy", "gymnasium", "ale-py")
 """What a result depends on beside this program."""
@@ -75,29 +75,38 @@ def holds_a_run(path: Path) -> bool:
 
 
 def refuse_foreign(path: Path) -> None:
-    """Makes sure that a folder holds a run and nothing else.
+    """Makes sure that a folder is that of a run; others may have put files of their own beside it.
 
     Raises:
-        UsageError: There is something in it that no run writes; or it cannot be read.
+        UsageError: Nothing says that it is, and there is something in it that no run writes; or it cannot be read.
     """
     try:
-        strange = [entry.name for entry in path.iterdir() if not _OWN.fullmatch(entry.name)]
+        strange = _strange(path)
         recorded = path / CONFIG
-        begun = not recorded.exists() or recorded.read_bytes().split(b"\n", 1)[0].endswith(b", resolved")
+        begun = recorded.exists() and recorded.read_bytes().split(b"\n", 1)[0].endswith(b", resolved")
     except OSError as error:
         raise UsageError(f"cannot read the run folder {path}: {error.strerror}") from error
-    if strange or not begun:
-        what = f"'{sorted(strange)[0]}' in it was" if strange else f"its {CONFIG} was"
-        raise UsageError(f"{path} is no run folder: {what} not written by dqn; give another one")
+    if begun or not (strange or recorded.exists()):
+        return
+    what = f"its {CONFIG} was" if recorded.exists() else f"'{strange[0]}' in it was"
+    raise UsageError(f"{path} is no run folder: {what} not written by dqn; give another one")
+
+
+def _strange(path: Path) -> list[str]:
+    """Returns the names in a folder that no run gives, sorted; raises ``OSError``."""
+    return sorted(entry.name for entry in path.iterdir() if not _OWN.fullmatch(entry.name))
 
 
 def clear(path: Path) -> None:
     """Empties the folder of a run that has no checkpoint; its lock stays.
 
     Raises:
-        UsageError: It cannot be written, or there must have been a checkpoint: a run writes one before its first line.
+        UsageError: It cannot be written, holds something that is not the run's, or there must have been a checkpoint:
+            a run writes one before its first line.
     """
     try:
+        for name in _strange(path):
+            raise UsageError(f"run folder {path} would be emptied, and '{name}' in it was not written by dqn: move it")
         if any(
             (path / name).is_file() and (path / name).stat().st_size for name in ("metrics.jsonl", "episodes.jsonl")
         ):
@@ -131,7 +140,7 @@ def new_run_dir(chosen: Path | None, config_name: str, seed: int, now: datetime)
         yield folder
     except BaseException:
         if not existed:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, UsageError), locked(folder):  # another process may have taken it over
                 if not holds_a_run(folder):
                     (folder / LOCK).unlink(missing_ok=True)
                     folder.rmdir()

@@ -10,7 +10,7 @@ from dqn_cli.core.stateful import State
 from dqn_cli.envs.contract import EpisodeEnd
 from dqn_cli.telemetry.append_file import AppendFile
 from dqn_cli.telemetry.jsonl import JsonlLog
-from dqn_cli.telemetry.tensorboard import TensorBoardLog, cut_back
+from dqn_cli.telemetry.tensorboard import TensorBoardLog, check_mark
 
 _TIME_FIELDS = ("steps_per_second", "wall_seconds")
 
@@ -39,12 +39,22 @@ class RunLogs:
         self._warnings = JsonlLog(folder / "warnings.jsonl")
         self._actions = AppendFile(folder / "actions.bin")
         self._frames_per_step = frames_per_step
-        if marks is not None:
-            for name, log in self._files().items():
-                log.truncate(int(marks[name]))
-            events, offset = marks["tensorboard"]
-            cut_back(folder, str(events), int(offset))
-        self._tensorboard = TensorBoardLog(folder, None if marks is None else step)
+        if marks is None:
+            self._tensorboard = TensorBoardLog(folder)
+            return
+        events, offset = marks["tensorboard"]
+        mark = str(events), int(offset)
+        check_mark(folder, mark)
+        for name, log in self._files().items():  # all are looked at before the first is cut
+            log.check(int(marks[name]))
+        for name, log in self._files().items():
+            log.truncate(int(marks[name]))
+        self._tensorboard = TensorBoardLog(folder, step, mark)
+
+    @property
+    def events_lost(self) -> bool:
+        """Whether TensorBoard's events from before the checkpoint are gone."""
+        return self._tensorboard.lost
 
     def text(self, tag: str, markdown: str) -> None:
         """Writes a text into TensorBoard."""

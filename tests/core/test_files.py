@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -57,3 +58,16 @@ def test_the_file_is_not_visible_before_it_is_whole(tmp_path):
 def test_a_folder_that_is_missing(tmp_path):
     with pytest.raises(RunError, match=r"state\.bin"):
         write_durably(tmp_path / "missing" / "state.bin", writing(b""))
+
+
+def test_a_file_system_that_became_read_only(tmp_path, monkeypatch):
+    """There even the deletion of what is not there fails, and must not hide what failed before."""
+    path = tmp_path / "file"
+
+    def read_only(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "open", read_only)
+    monkeypatch.setattr(Path, "unlink", read_only)
+    with pytest.raises(RunError, match=r"cannot write .*Read-only file system"):
+        write_durably(path, writing(b"new"))

@@ -66,6 +66,20 @@ def test_a_resumed_run_replaces_what_lies_beyond_its_checkpoint(tmp_path: Path) 
     assert curve(tmp_path, "train/loss") == [(1, 1.0), (2, 2.0), (3, -3.0)]
 
 
+def test_a_name_is_never_used_twice(tmp_path: Path) -> None:
+    """A TensorBoard that is running remembers how far it has read a file of that name."""
+    with TensorBoardLog(tmp_path) as log:
+        log.scalars(1, {"loss": 1.0})
+        mark = log.path.name, log.offset
+    with TensorBoardLog(tmp_path, 1, mark) as second:
+        second.scalars(2, {"loss": 2.0})
+    with TensorBoardLog(tmp_path, 1, mark) as third:
+        third.scalars(2, {"loss": 3.0})
+    assert len({log.path, second.path, third.path}) == 3
+    assert not second.path.exists()
+    assert curve(tmp_path, "loss") == [(1, 1.0), (2, 3.0)]
+
+
 def test_files_are_read_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
     for number in range(1, 13):  # past nine: names sort as text
         with TensorBoardLog(tmp_path) as log:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from dqn_cli.training.run_folder import (
     provenance,
     write_config,
 )
+from dqn_cli.training.run_lock import locked
 from dqn_cli.training.run_logs import RunLogs
 
 NOON = datetime(2026, 3, 4, 12, 5, 6)
@@ -82,6 +84,17 @@ def test_a_folder_goes_again_where_nothing_began(runs, tmp_path):
     with pytest.raises(ValueError, match="nothing"):
         failing(tmp_path / "mine")
     assert (tmp_path / "mine").is_dir()
+
+
+def test_a_folder_stays_where_another_process_has_it(tmp_path):
+    def failing() -> None:
+        with new_run_dir(tmp_path / "run", "cartpole", 0, NOON) as folder:
+            held.enter_context(locked(folder))
+            raise ValueError("nothing")
+
+    with ExitStack() as held, pytest.raises(ValueError, match="nothing"):
+        failing()
+    assert (tmp_path / "run" / ".lock").exists()
 
 
 def test_a_folder_stays_where_something_was_written(runs):

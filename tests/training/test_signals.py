@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from dqn_cli.core.interruption import Interrupted
+from dqn_cli.core.interruption import Interrupted, Waiting
 from dqn_cli.training import signals as signals_module
 from dqn_cli.training.signals import StopRequest, listening
 
@@ -137,6 +137,17 @@ def test_what_nobody_listens_to_is_ended_at_once():
         signal.raise_signal(signal.SIGTERM)
         time.sleep(60)
     assert time.monotonic() - begun < signals_module.GRACE_SECONDS
+
+
+def test_a_wait_that_is_interrupted_while_it_ends_is_the_last():
+    """The handler runs between any two instructions: also before the end of a wait is counted."""
+    waiting = Waiting()
+    waiting.__enter__()
+    try:
+        waiting.interrupt()  # as a handler would within __exit__, before its first instruction
+    except Interrupted as end:
+        end.take()
+    waiting.interrupt()  # what is saved now is not disturbed
 
 
 def test_who_swallows_an_interruption_gets_another_one(monkeypatch):
