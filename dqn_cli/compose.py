@@ -41,8 +41,9 @@ from dqn_cli.networks.heads import HeadInputs
 from dqn_cli.networks.layers import linear_factory
 from dqn_cli.networks.noisy import noisy_factory
 from dqn_cli.networks.qnetwork import QNetwork
-from dqn_cli.replay.buffer import Replay, ring_frames
-from dqn_cli.replay.frames import DenseHostFrames
+from dqn_cli.replay.buffer import Replay, compressed_budget, replay_bytes, ring_frames
+from dqn_cli.replay.compressed_frames import CompressedHostFrames
+from dqn_cli.replay.frames import DenseHostFrames, FrameStore
 from dqn_cli.replay.items import ItemTable
 from dqn_cli.replay.segments import SEGMENT_BYTES
 from dqn_cli.replay.writer import NStepWriter
@@ -245,10 +246,35 @@ def _replay(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> R
         return LinearSchedule(start, end, 0, over_steps or options.total_steps)
 
     return Replay(
-        DenseHostFrames(frames, observation.shape, np.dtype(observation.dtype)),
+        _frame_store(options, spec, frames),
         ItemTable(replay.capacity, observation.stack),
         NStepWriter(spec.num_envs, observation.stack, replay.n_step, options.learning.gamma, replay.reward_clip),
         make(SAMPLERS, replay.sampler, replay.capacity, anneal, stream(options.seed, "replay")),
         hardware.device,
         history,
     )
+
+
+def replay_memory(options: RunOptions, spec: EnvironmentSpec, storage: str, capacity: int | None = None) -> int:
+    """Returns the memory of a full replay in bytes, with ``capacity`` instead of that of the options."""
+    replay = options.replay if capacity is None else options.replay.model_copy(update={"capacity": capacity})
+    options = options.model_copy(update={"replay": replay})
+    budget = frame_budget(options, spec) if storage == "compressed" else None
+    sampler = int(replay.capacity * cast("Any", replay.sampler).bytes_per_item)
+    history = history_steps(options, spec)
+    return replay_bytes(replay.capacity, spec.num_envs, history, spec.observation, budget) + sampler
+
+
+def frame_budget(options: RunOptions, spec: EnvironmentSpec) -> int:
+    """Returns the bytes that compressed frames may take."""
+    asked, sizes = options.replay.compressed_bytes, (spec.num_envs, history_steps(options, spec))
+    return asked or compressed_budget(options.replay.capacity, *sizes, spec.observation.frame_bytes)
+
+
+def _frame_store(options: RunOptions, spec: EnvironmentSpec, frames: int) -> FrameStore:
+    """Makes the store that the options name; where they leave it open and no plan has decided, a dense one."""
+    observation = spec.observation
+    shape, dtype = observation.shape, np.dtype(observation.dtype)
+    if options.replay.storage == "compressed":
+        return CompressedHostFrames(frames, shape, dtype, frame_budget(options, spec))
+    return DenseHostFrames(frames, shape, dtype)

@@ -10,13 +10,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from dqn_cli.compose import environment_spec, history_steps, network_shape, num_envs
+from dqn_cli.compose import environment_spec, history_steps, network_shape, num_envs, replay_memory
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.machine import available_memory
 from dqn_cli.core.types import IntArray
 from dqn_cli.envs.contract import EnvironmentSpec
 from dqn_cli.hardware import Hardware, refuse_nondeterministic, resolve_hardware
-from dqn_cli.replay.buffer import replay_bytes
+from dqn_cli.replay.buffer import least_budget
 from dqn_cli.schema import RunOptions, planned_pacing
 from dqn_cli.training.pacing import Pacing
 
@@ -42,11 +42,11 @@ class Plan:
         hardware: What it computes on.
         parameters: Trainable parameters of the online network.
         network_bytes: Memory of networks, gradients, optimiser, a distributional loss, and a checkpoint's copies.
-        replay_bytes: Memory of the full replay.
+        replay_bytes: Memory of the full replay, at most.
         updates: Gradient steps of the whole run.
         target_copies: Copies of the network into the target network; None where it moves at every update, or where
             they are too many to count.
-        options: The options, for reading.
+        options: The options, with a storage for frames that is no longer ``auto``.
     """
 
     spec: EnvironmentSpec
@@ -73,6 +73,7 @@ class Plan:
             "network_bytes": self.network_bytes,
             "replay_capacity": self.options.replay.capacity,
             "replay_bytes": self.replay_bytes,
+            "replay_storage": self.options.replay.storage,
             "updates": self.updates,
             "target_copies": self.target_copies,
             "device": str(self.hardware.device),
@@ -92,12 +93,17 @@ class Plan:
              f"{observation.dtype}"),
             ("steps", f"{o.total_steps:,}" + (f" ({frames:,} frames)" if spec.frames_per_step > 1 else "")),
             ("network", f"{self.parameters:,} parameters"),
-            ("replay", f"{o.replay.capacity:,} transitions, {size(self.replay_bytes)} when full"),
+            ("replay", f"{o.replay.capacity:,} transitions, {self._memory()}"),
             ("updates", f"{self.updates:,} of {o.learning.batch_size} transitions, target network: {self._copies()}"),
             ("device", f"{self.hardware.device}, {self.hardware.threads} thread"
              f"{'s' if self.hardware.threads > 1 else ''}, {self.hardware.precision}, {memory}"),
             ("run folder", str(run_dir)),
         ]  # fmt: skip
+
+    def _memory(self) -> str:
+        if self.options.replay.storage == "compressed":
+            return f"compressed, {size(self.replay_bytes)} at most; what does not fit leaves sooner"
+        return f"{size(self.replay_bytes)} when full"
 
     def _copies(self) -> str:
         if self.target_copies is not None:
@@ -111,21 +117,49 @@ def make_plan(options: RunOptions) -> Plan:
     hardware = resolve_hardware(options)
     refuse_nondeterministic(options, hardware)
     spec = environment_spec(options)
+    _refuse_small_budget(options, spec)
     parameters = sum(parameter.numel() for parameter in network_shape(options, spec, hardware).parameters())
     pairs = options.learning.batch_size * cast("Any", options.network.head).pairs
     pacing = planned_pacing(options)
     steps = -(-options.total_steps // num_envs(options)) * num_envs(options)
-    updates = pacing.updates_until(steps)
+    network_bytes = (_COPIES_OF_PARAMETERS * parameters + _PASSES_OVER_PAIRS * pairs) * torch.float32.itemsize
+    storage = _storage(options, spec, _room(hardware, network_bytes))
     return Plan(
         spec=spec,
         hardware=hardware,
         parameters=parameters,
-        network_bytes=(_COPIES_OF_PARAMETERS * parameters + _PASSES_OVER_PAIRS * pairs) * torch.float32.itemsize,
-        replay_bytes=_replay_bytes(options, spec, options.replay.capacity),
-        updates=updates,
+        network_bytes=network_bytes,
+        replay_bytes=replay_memory(options, spec, storage),
+        updates=pacing.updates_until(steps),
         target_copies=_target_copies(options, pacing, steps),
-        options=options,
+        options=options.model_copy(update={"replay": options.replay.model_copy(update={"storage": storage})}),
     )
+
+
+def _room(hardware: Hardware, network_bytes: int) -> int | None:
+    """Returns the memory that is free for the replay, which may be negative; None where that is unknown."""
+    available = available_memory()
+    on_host = network_bytes if hardware.device.type == "cpu" else 0
+    return None if available is None else available - RESERVE_BYTES - on_host
+
+
+def _storage(options: RunOptions, spec: EnvironmentSpec, room: int | None) -> str:
+    """Returns how frames are kept: compressed where dense ones do not fit, and compressed ones do."""
+    if options.replay.storage != "auto":
+        return options.replay.storage
+    if room is None or replay_memory(options, spec, "dense") <= room:
+        return "dense"
+    return "compressed" if replay_memory(options, spec, "compressed") <= room else "dense"
+
+
+def _refuse_small_budget(options: RunOptions, spec: EnvironmentSpec) -> None:
+    asked, history = options.replay.compressed_bytes, history_steps(options, spec)
+    least = least_budget(spec.num_envs, history, spec.observation.frame_bytes)
+    if asked is not None and asked < least:
+        raise UsageError(
+            f"replay.compressed_bytes {asked:,} may be too few for a single transition of {spec.num_envs} "
+            f"environments: give at least {least:,}"
+        )
 
 
 def check_memory(plan: Plan) -> None:
@@ -134,22 +168,20 @@ def check_memory(plan: Plan) -> None:
     Raises:
         UsageError: With the figures, and a capacity that fits.
     """
-    available = available_memory()
-    if available is None:
+    room = _room(plan.hardware, plan.network_bytes)
+    if room is None or plan.replay_bytes <= room:
         return
     on_host = plan.network_bytes if plan.hardware.device.type == "cpu" else 0
-    room = available - RESERVE_BYTES - on_host
-    if plan.replay_bytes <= room:
-        return
     if on_host and room < 0:
         raise UsageError(
             f"network: {plan.parameters:,} parameters need {size(on_host)} with target network, gradients, optimiser "
-            f"and checkpoints, and {size(max(0, available - RESERVE_BYTES))} of memory are free for it; "
+            f"and checkpoints, and {size(max(0, room + on_host))} of memory are free for it; "
             + ("free some memory first" if on_host < RESERVE_BYTES else "use a smaller network")
         )
     room = max(0, room)
     o, spec = plan.options, plan.spec
-    fits = bisect_right(range(1, o.replay.capacity), room, key=lambda count: _replay_bytes(o, spec, count))
+    storage = o.replay.storage
+    fits = bisect_right(range(1, o.replay.capacity), room, key=lambda count: replay_memory(o, spec, storage, count))
     rounded = fits // 1000 * 1000 if fits > 10_000 else fits
     # A smaller replay would contradict these options, see schema.py.
     least = max(o.learning.batch_size, o.replay.warmup_steps, o.replay.n_step * spec.num_envs)
@@ -167,11 +199,6 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit != "MB" else f"{count:.1f} MB"
         count /= 1000
     return f"{count:.2f} GB"
-
-
-def _replay_bytes(options: RunOptions, spec: EnvironmentSpec, capacity: int) -> int:
-    sampler = int(capacity * cast("Any", options.replay.sampler).bytes_per_item)
-    return replay_bytes(capacity, spec.num_envs, history_steps(options, spec), spec.observation) + sampler
 
 
 def _target_copies(options: RunOptions, pacing: Pacing, steps: int) -> int | None:

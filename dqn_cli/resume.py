@@ -66,12 +66,10 @@ def find_saved(run_dir: Path, tell: Callable[[str], None]) -> SavedRun | None:
     checkpoint = read_checkpoint(generation.path)
     if checkpoint.training is None:
         raise UsageError(f"{generation.path} holds weights alone: use them with dqn eval, or with dqn train --init")
-    return SavedRun(
-        generation,
-        checkpoint,
-        checkpoint.training,
-        validate(checkpoint.config, RunOptions, str(checkpoint.path)),
-    )
+    options = validate(checkpoint.config, RunOptions, str(checkpoint.path))
+    if options.replay.storage == "auto":  # of a version that knew but one
+        options = options.model_copy(update={"replay": options.replay.model_copy(update={"storage": "dense"})})
+    return SavedRun(generation, checkpoint, checkpoint.training, options)
 
 
 def resume(run_dir: Path, tell: Callable[[str], None], quiet: bool = False, device: str | None = None) -> Outcome:
@@ -147,7 +145,7 @@ def go_on(
     options = saved.options if device is None else saved.options.model_copy(update={"device": device})
     plan = make_plan(options)
     check_memory(plan)
-    options = recorded_options(options, plan.hardware)
+    options = recorded_options(plan.options, plan.hardware)
     facts = provenance()
     _tell_changes(saved, facts, tell)
     init = saved.checkpoint.versions.get("init")
@@ -186,6 +184,7 @@ def differences(options: RunOptions, saved: SavedRun) -> list[str]:
         for chosen in (recorded_options(options, resolve_hardware(options)), saved.options)
     )
     left_open = {key for key in _OF_THE_MACHINE if getattr(options, key) == "auto"}
+    left_open |= {"replay.storage"} if options.replay.storage == "auto" else set()
     return [
         f"{key}={asked.get(key)} (the run has {recorded.get(key)})"
         for key in sorted({*asked, *recorded} - left_open)

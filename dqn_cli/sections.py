@@ -81,7 +81,12 @@ class ReplayOptions(Options):
     reward_clip: PositiveFloat | None = Field(
         None, description="Each reward is clipped to [-reward_clip, reward_clip] in replay; null: not at all."
     )
-    storage: Literal["auto", "dense"] = Field("auto", description="How frames are kept.")
+    storage: Literal["auto", "dense", "compressed"] = Field(
+        "auto", description="How frames are kept; auto is dense where that fits into memory."
+    )
+    compressed_bytes: PositiveCount | None = Field(
+        None, description="Most memory of compressed frames; null: 30% of what they take dense."
+    )
     sampler: SamplerChoice = Field(UniformOptions(), description="How batches are drawn.")
 
 

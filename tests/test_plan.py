@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from dqn_cli.schema import RunOptions, learning_begins
 from dqn_cli.training.pacing import Pacing
 
 SMALL = {"torso": {"hidden": [4]}}
-ATARI = {
+ATARI: dict[str, Any] = {
     "env": {"kind": "atari", "num_envs": 2, "screen": 42},
     "network": {"torso": {"kind": "cnn", "channels": [4], "kernels": [4], "strides": [4], "hidden": [8]}},
     "replay": {"capacity": 3_000, "warmup_steps": 0, "n_step": 3},
@@ -37,7 +38,7 @@ def run_options(**sections) -> RunOptions:
 
 def allocated(owner: object) -> int:
     """Bytes of the arrays that an object holds."""
-    return sum(value.nbytes for value in vars(owner).values() if isinstance(value, np.ndarray))
+    return sum(value.nbytes for value in vars(owner).values() if isinstance(value, np.ndarray | memoryview))
 
 
 def test_parameters():
@@ -51,9 +52,10 @@ def test_parameters():
         {"replay": {"capacity": 1_000}},
         {"replay": {"capacity": 1_001, "warmup_steps": 0, "n_step": 5}, "env": {"num_envs": 7}},
         ATARI,
+        ATARI | {"replay": ATARI["replay"] | {"storage": "compressed"}},
         {"replay": {"capacity": 20_000, "sampler": {"kind": "prioritized"}}},
     ],
-    ids=["one step", "several steps", "atari", "prioritized"],
+    ids=["one step", "several steps", "atari", "compressed", "prioritized"],
 )
 def test_the_replay_s_memory_is_what_it_allocates(sections):
     options = run_options(**sections)
@@ -167,7 +169,8 @@ class TestMemory:
         ("sections", "share"),
         [({"replay": {"capacity": 1_000_000, "warmup_steps": 0}}, share) for share in (0.9, 0.11, 0.009)]
         + [({"replay": {"capacity": 5_000, "warmup_steps": 0}}, share) for share in (0.9, 0.5, 0.04)]
-        + [(ATARI, 0.3)],
+        + [({**ATARI, "replay": {**ATARI["replay"], "storage": "dense"}}, 0.3)]
+        + [({**ATARI, "replay": {**ATARI["replay"], "capacity": 90_000, "storage": "compressed"}}, 0.5)],
     )
     def test_the_capacity_that_it_names_fits(self, available, sections, share):
         options = run_options(**{"learning": {"batch_size": 8}, **sections})
@@ -206,6 +209,27 @@ class TestMemory:
         text = self.refusal(plan)
         assert text.startswith("network: 67,586 parameters need 2.4 MB with target network, gradients, optimiser and")
         assert f"{size(max(0, free - RESERVE_BYTES))} of memory are free for it; free some memory first" in text
+
+    def test_frames_are_compressed_where_dense_ones_do_not_fit(self, available):
+        dense = make_plan(run_options(**ATARI))
+        assert dense.options.replay.storage == "dense"
+        available(RESERVE_BYTES + dense.network_bytes + dense.replay_bytes - 1)
+        packed = make_plan(run_options(**ATARI))
+        assert packed.options.replay.storage == "compressed"
+        # 30% of the frames, the sizes of chunks, and where each frame lies.
+        assert 0.3 < packed.replay_bytes / dense.replay_bytes < 0.75
+        check_memory(packed)
+        assert "compressed" in packed.text(Path("run"))
+        assert make_plan(run_options(**ATARI | {"replay": ATARI["replay"] | {"storage": "dense"}})).options == (
+            dense.options
+        )
+        available(RESERVE_BYTES + dense.network_bytes + packed.replay_bytes - 1)
+        assert make_plan(run_options(**ATARI)).options.replay.storage == "dense"  # and refused as such
+
+    def test_a_budget_for_less_than_a_transition_is_refused(self):
+        asked = {**ATARI, "replay": {**ATARI["replay"], "storage": "compressed", "compressed_bytes": 1_000}}
+        with pytest.raises(UsageError, match=r"replay.compressed_bytes 1,000 may be too few .* give at least [0-9,]+"):
+            make_plan(run_options(**asked))
 
     def test_networks_on_a_gpu_take_no_memory_of_the_host(self, available):
         plan = make_plan(run_options())
@@ -275,6 +299,7 @@ class TestText:
             "network_bytes": 67_586 * 36,
             "replay_capacity": 100_000,
             "replay_bytes": plan.replay_bytes,
+            "replay_storage": "dense",
             "updates": 12_250,
             "target_copies": 49,
             "device": "cpu",

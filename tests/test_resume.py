@@ -38,7 +38,7 @@ from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from tests.crash.compare import content, differences
 from tests.envs.hostile import env_id
 from tests.golden.make import RUNS
-from tests.small_runs import SMALL, cartpole_run, signalling, small_plan
+from tests.small_runs import PONG, SMALL, cartpole_run, signalling, small_plan
 
 SAVED_AND_EVALUATED = ("checkpoint={every_steps: 300, keep: 9}", "evaluation.every_steps=450")
 
@@ -82,6 +82,32 @@ def test_600_steps_are_300_and_300_more(name, tmp_path):
     assert (outcome.reason, outcome.exit_code) == ("all steps done", 0)
     assert said == []
     assert_same(whole, half)
+
+
+def test_a_compressed_replay_whose_frames_leave_for_want_of_memory(tmp_path):
+    """It goes on with the same items, which follow from how the frames pack; with room for all it is as a dense one."""
+    overrides = (*PONG, "total_steps=900", "replay.capacity=900", "checkpoint={every_steps: 300, keep: 9}")
+    runs = {
+        name: small_plan(*overrides, f"replay.storage={storage}", *budget, config="atari/default")
+        for name, storage, *budget in (
+            ("dense", "dense"),
+            ("ample", "compressed"),
+            ("tight", "compressed", "replay.compressed_bytes=40_000"),
+        )
+    }
+    for name, plan in runs.items():
+        train(plan, "pong", tmp_path / name, quiet=True)
+    weights = {name: read_checkpoint(tmp_path / name).weights for name in runs}
+    same = {
+        name: all(torch.equal(weights["dense"][key], found[key]) for key in found) for name, found in weights.items()
+    }
+    assert same == {"dense": True, "ample": True, "tight": False}
+    half = back_to(tmp_path / "tight", tmp_path / "half", 300)
+    resume(half, notes().append, quiet=True)
+    assert_same(tmp_path / "tight", half)
+    training = read_checkpoint(half).training
+    assert training is not None
+    assert 0 < training["replay"]["head"] - training["replay"]["tail"] < 700  # fewer than the capacity
 
 
 def test_sigusr1_saves_and_changes_nothing(tmp_path, monkeypatch):
@@ -310,6 +336,7 @@ def test_a_log_that_was_cut(tmp_path):
     run = back_to(cartpole_run(), tmp_path / "run", 600)
     (run / "warnings.jsonl").write_text('{"step": 1}\n')  # beyond the checkpoint: it would be cut
     (run / "episodes.jsonl").write_text("")
+    (run / ".lock").unlink()
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     with pytest.raises(SystemExit) as end:
         main(["resume", str(run)])
@@ -459,7 +486,8 @@ def test_what_has_diverged_is_never_the_best(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Learner, "update", poisoned)
     folder = tmp_path / "run"
-    overrides = ("evaluation.every_steps=120", "checkpoint.every_steps=100000")
+    # Reports are rare in a long run: the evaluation comes first.
+    overrides = ("evaluation.every_steps=120", "checkpoint.every_steps=100000", "total_steps=100000")
     with pytest.raises(DivergedError, match="no finite numbers"):
         train(small_plan(*SMALL, *overrides), "cartpole", folder, quiet=True)
     assert not (folder / "best.pt").exists()

@@ -44,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
         "n_step": 1,
         "reward_clip": None,
         "storage": "auto",
+        "compressed_bytes": None,
         "sampler": {"kind": "uniform"},
     },
     "learning": {

@@ -8,6 +8,7 @@ import torch
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array, Batch, BoolArray, FloatArray, IntArray, ObservationSpec
+from dqn_cli.replay.compressed_frames import compressed_bytes, packed_bound
 from dqn_cli.replay.frames import FrameStore
 from dqn_cli.replay.items import Items, ItemTable, item_bytes
 from dqn_cli.replay.samplers import Sampler
@@ -94,7 +95,7 @@ class Replay:
     def _store(self, items: Items) -> None:
         """Adds the items of the vector step in hand, and drops those whose frames are gone."""
         self.items.append(items, self._first_frames[0])
-        self.items.expire(self.frames.written - self.frames.capacity + 1)
+        self.items.expire(self.frames.oldest)
         self._sampler.extend(self.items.tail, self.items.head)
 
     def sample(self, batch_size: int, step: int) -> Batch:
@@ -177,12 +178,39 @@ def ring_frames(capacity: int, num_envs: int, history: int, frame_bytes: int) ->
     """
     frames = capacity + num_envs * (history + 2)
     slack = frames // 50 if frame_bytes >= 1024 else frames
-    # The worst case is an item behind which every step ended every episode (2N frames each for history + 1 steps)
-    # and ahead of which none ends before the next item is complete (N frames each for up to history - 1 steps more).
-    return max(frames + slack, num_envs * (3 * history + 1))
+    return max(frames + slack, least_frames(num_envs, history))
 
 
-def replay_bytes(capacity: int, num_envs: int, history: int, observation: ObservationSpec) -> int:
-    """Returns the memory of a full dense replay in bytes."""
+def least_frames(num_envs: int, history: int) -> int:
+    """Returns how many frames must be there at once so that there is always an item.
+
+    The worst case is an item behind which every step ended every episode (2N frames each for history + 1 steps) and
+    ahead of which none ends before the next item is complete (N frames each for up to history - 1 steps more).
+    """
+    return num_envs * (3 * history + 1)
+
+
+def compressed_budget(capacity: int, num_envs: int, history: int, frame_bytes: int) -> int:
+    """Returns the bytes that packed frames may take where nobody says: 30% of what they take unpacked.
+
+    Frames of every Atari game that was measured take less (`benchmarks/RESULTS.md`, *Memory of the replay*), so that
+    such a replay is as long as a dense one.
+    """
+    unpacked = ring_frames(capacity, num_envs, history, frame_bytes) * frame_bytes
+    return max(3 * unpacked // 10, least_budget(num_envs, history, frame_bytes))
+
+
+def least_budget(num_envs: int, history: int, frame_bytes: int) -> int:
+    """Returns the bytes that packed frames must have so that there is always an item, however badly they pack."""
+    return least_frames(num_envs, history) * packed_bound(frame_bytes)
+
+
+def replay_bytes(
+    capacity: int, num_envs: int, history: int, observation: ObservationSpec, budget: int | None = None
+) -> int:
+    """Returns the memory of a full replay in bytes: dense, or compressed with a ``budget`` for packed frames."""
     frames = ring_frames(capacity, num_envs, history, observation.frame_bytes) + 1
-    return frames * observation.frame_bytes + capacity * item_bytes(observation.stack)
+    items = capacity * item_bytes(observation.stack)
+    if budget is None:
+        return frames * observation.frame_bytes + items
+    return compressed_bytes(frames, observation.frame_bytes, budget) + items

@@ -23,13 +23,18 @@ BLANK = 0
 class FrameStore(Protocol):
     """A bounded ring of frames, oldest overwritten first.
 
-    Frames are numbered from 1 in the order of arrival; the numbers in (``written - capacity``, ``written``] are
-    still there. The id of a frame is its slot: valid for as long as the frame lives.
+    Frames are numbered from 1 in the order of arrival; the numbers in [``oldest``, ``written``] are still there. The id
+    of a frame is its slot: valid for as long as the frame lives.
     """
 
     @property
     def capacity(self) -> int:
-        """Number of frames that fit."""
+        """Most frames that are there at once."""
+        ...
+
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest frame that is still there, ``written + 1`` where none is."""
         ...
 
     @property
@@ -81,6 +86,11 @@ class DenseHostFrames:
         self._frames = np.zeros((capacity + 1, *shape), dtype=dtype)
         self.frame_bytes = self._frames[BLANK].nbytes
 
+    @property
+    def oldest(self) -> int:
+        """Number of the oldest frame that is still there."""
+        return max(1, self.written - self.capacity + 1)
+
     def append(self, frames: Array) -> FrameIds:
         """Stores ``frames [M, ...]`` and returns their ids ``[M]``."""
         ids = self._write(self.written + 1, frames)
@@ -93,10 +103,8 @@ class DenseHostFrames:
 
     def export(self, first: int, last: int) -> Array:
         """Returns a copy of the frames numbered from ``first`` to ``last``."""
-        oldest = max(1, self.written - self.capacity + 1)
-        if not oldest <= first <= last <= self.written:
-            raise ValueError(f"frames {first} to {last} are not there: the ring holds {oldest} to {self.written}")
-        return self._frames[self._slots(first, last - first + 1)]
+        check_living(self, first, last)
+        return self._frames[slots_of(first, last - first + 1, self.capacity)]
 
     def restore(self, first: int, frames: Array) -> None:
         """Puts back frames that ``export(first, ...)`` returned, under the same numbers and ids.
@@ -104,18 +112,31 @@ class DenseHostFrames:
         Raises:
             UsageError: They are of another shape or dtype.
         """
-        saved, own = (f"{list(f.shape[1:])} {f.dtype}" for f in (frames, self._frames))
-        if saved != own:
-            raise UsageError(f"env: the checkpoint has frames of {saved}, the config {own}; keep the run's environment")
+        check_form(frames, self._frames.shape[1:], self._frames.dtype)
         self._write(first, frames)
         self.written = max(self.written, first + len(frames) - 1)
 
     def _write(self, first: int, frames: Array) -> FrameIds:
-        if len(frames) > self.capacity:
-            raise ValueError(f"{len(frames)} frames do not fit into a ring of {self.capacity}")
-        ids = self._slots(first, len(frames))
+        ids = slots_of(first, len(frames), self.capacity)
         self._frames[ids] = frames
         return ids
 
-    def _slots(self, first: int, count: int) -> FrameIds:
-        return ((np.arange(first - 1, first - 1 + count) % self.capacity) + 1).astype(np.int32)
+
+def slots_of(first: int, count: int, capacity: int) -> FrameIds:
+    """Returns the ids of ``count`` frames numbered from ``first`` on, in a ring of ``capacity``."""
+    if count > capacity:
+        raise ValueError(f"{count} frames do not fit into a ring of {capacity}")
+    return ((np.arange(first - 1, first - 1 + count) % capacity) + 1).astype(np.int32)
+
+
+def check_living(store: FrameStore, first: int, last: int) -> None:
+    """Raises ``ValueError`` unless all frames numbered from ``first`` to ``last`` are there."""
+    if not store.oldest <= first <= last <= store.written:
+        raise ValueError(f"frames {first} to {last} are not there: the ring holds {store.oldest} to {store.written}")
+
+
+def check_form(frames: Array, shape: Sequence[int], dtype: np.dtype[np.generic]) -> None:
+    """Raises ``UsageError`` unless ``frames [M, ...]`` of a checkpoint are of ``shape`` and ``dtype``."""
+    saved, own = f"{list(frames.shape[1:])} {frames.dtype}", f"{list(shape)} {dtype}"
+    if saved != own:
+        raise UsageError(f"env: the checkpoint has frames of {saved}, the config {own}; keep the run's environment")

@@ -81,7 +81,7 @@ class ReplaySegments:
 
     def _write_new(self, replay: Replay) -> None:
         frames, items_head = replay.frames, replay.items.head
-        oldest = max(1, frames.written - frames.capacity + 1)
+        oldest = frames.oldest
         begin, end = max(self._next_frame, oldest), frames.written
         if end >= self._next_frame:
             self._folder.mkdir(exist_ok=True)  # in the run's folder, which must be there

@@ -81,6 +81,7 @@ def test_plan(dqn, tmp_path, monkeypatch):
         "network_bytes": 9 * 4 * (4 * 16 + 16 + 16 * 2 + 2),
         "replay_capacity": 500,
         "replay_bytes": plan["replay_bytes"],
+        "replay_storage": "dense",
         "updates": (800 - 100) // 16 * 8,
         "target_copies": plan["target_copies"],
         "device": "cpu",

@@ -58,10 +58,9 @@ def replay_content(run_dir: Path, generation: Any, config: dict[str, Any], state
     ReplaySegments(run_dir / "replay").load(replay, generation.segments)
     replay.load_state_dict(state)
     frames = replay.frames
-    oldest = max(1, frames.written - frames.capacity + 1)
     # The oldest frames of the ring may be those of no item any more, and in no segment.
     items = replay.items.export(replay.items.tail)
-    numbers = frame_numbers(np.concatenate((items["stack"].numpy(), items["next_stack"].numpy())), frames, oldest)
+    numbers = frame_numbers(np.concatenate((items["stack"].numpy(), items["next_stack"].numpy())), frames)
     return {
         "items": items,
         "first_frame": int(numbers.min()),
@@ -69,12 +68,12 @@ def replay_content(run_dir: Path, generation: Any, config: dict[str, Any], state
     }
 
 
-def frame_numbers(ids: Any, frames: Any, oldest: int) -> Any:
+def frame_numbers(ids: Any, frames: Any) -> Any:
     """Returns the numbers of the frames with the given ids, without those of the blank frame."""
     slots = ids[ids > 0].astype(np.int64)
     newest_slot = (frames.written - 1) % frames.capacity + 1
     numbers = frames.written - (newest_slot - slots) % frames.capacity
-    assert (numbers >= oldest).all()
+    assert (numbers >= frames.oldest).all()
     return numbers
 
 

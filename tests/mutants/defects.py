@@ -75,7 +75,7 @@ DEFECTS = (
     Defect(
         "items kept without their frames",
         BUFFER,
-        "self.items.expire(self.frames.written - self.frames.capacity + 1)",
+        "self.items.expire(self.frames.oldest)",
         "pass",
         "tests/replay/test_buffer.py",
     ),

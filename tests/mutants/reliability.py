@@ -5,9 +5,66 @@ from __future__ import annotations
 from tests.mutants.defect import Defect
 
 KEEPER, LOOP, GENERATIONS = "dqn_cli/keeper.py", "dqn_cli/training/loop.py", "dqn_cli/training/generations.py"
+COMPRESSED = "dqn_cli/replay/compressed_frames.py"
 VECTOR, SIGNALS, RESUMED = "dqn_cli/envs/vector.py", "dqn_cli/training/signals.py", "tests/test_resume.py"
 
 RELIABILITY_DEFECTS = (
+    Defect(
+        "a chunk that is filled anew while a frame in it lives",
+        COMPRESSED,
+        "self._full[0][1] < self.oldest",
+        "self._full[0][1] <= self.oldest",
+        "tests/replay/test_frames.py",
+    ),
+    Defect(
+        "a frame that leaves although all fit",
+        COMPRESSED,
+        "self.packed_bytes + len(packed) > self._budget",
+        "self.packed_bytes + len(packed) >= self._budget",
+        "tests/replay/test_frames.py",
+    ),
+    Defect(
+        "chunks that are taken in turn and touch the whole arena",
+        COMPRESSED,
+        "self._begin(self._free.pop())\n            self._arena",
+        "self._begin(self._free.pop(0))\n            self._arena",
+        "tests/replay/test_frames.py",
+    ),
+    Defect(
+        "a checkpoint that cannot be read today is taken for damaged",
+        GENERATIONS,
+        "if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):",
+        "if True:",
+        RESUMED,
+    ),
+    Defect(
+        "helpers of multiprocessing that a signal for the group ends",
+        "dqn_cli/envs/steppers.py",
+        "            _start_helpers()\n",
+        "",
+        "tests/test_run.py",
+    ),
+    Defect(
+        "an interruption that comes while a wait ends is not the last",
+        "dqn_cli/core/interruption.py",
+        "        self._waiting.finish()",
+        "        pass",
+        "tests/training/test_signals.py",
+    ),
+    Defect(
+        "weights that are no numbers are the best",
+        KEEPER,
+        "        self._refuse_diverged(step)\n        self._interrupted",
+        "        self._interrupted",
+        RESUMED,
+    ),
+    Defect(
+        "a run with other files beside it is no run",
+        "dqn_cli/training/run_folder.py",
+        "    if begun or not (strange or recorded.exists()):",
+        "    if not strange and begun:",
+        RESUMED,
+    ),
     Defect(
         "returns since the last report lost in a checkpoint",
         "dqn_cli/reporter.py",

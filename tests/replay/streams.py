@@ -14,6 +14,7 @@ from dqn_cli.core.schedules import LinearSchedule
 from dqn_cli.core.types import Array, BoolArray, FloatArray, IntArray
 from dqn_cli.experiments.audit.recorder import RecordedItem, Recorder
 from dqn_cli.replay.buffer import Replay
+from dqn_cli.replay.compressed_frames import CompressedHostFrames
 from dqn_cli.replay.frames import DenseHostFrames
 from dqn_cli.replay.items import ItemTable
 from dqn_cli.replay.prioritized import PrioritizedSampler
@@ -104,10 +105,15 @@ def make_replay(
     gamma: float = 0.5,
     reward_clip: float | None = None,
     sampler: str = "uniform",
+    budget: int | None = None,
 ) -> Replay:
-    """Returns a replay of scripted frames; gamma 0.5 makes every return and discount exact."""
+    """Returns a replay of scripted frames, compressed where there is a ``budget``.
+
+    Gamma 0.5 makes every return and discount exact.
+    """
+    form = (3,), np.dtype(np.int32)
     return Replay(
-        DenseHostFrames(ring, (3,), np.dtype(np.int32)),
+        DenseHostFrames(ring, *form) if budget is None else CompressedHostFrames(ring, *form, budget),
         ItemTable(capacity, stack),
         NStepWriter(num_envs, stack, n_step, gamma, reward_clip),
         make_sampler(sampler, capacity),

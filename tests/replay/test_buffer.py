@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dqn_cli.experiments.audit.recorder import Recorder
-from dqn_cli.replay.buffer import Replay, ring_frames
+from dqn_cli.replay.buffer import Replay, least_budget, ring_frames
 from tests.replay.streams import (
     ENDLESS,
     SAMPLERS,
@@ -62,6 +62,42 @@ def test_living_items_decode_to_what_happened_and_live_as_long_as_their_frames(c
         assert replay.items.tail >= tail
         tail = replay.items.tail
         assert_draws_what_lives(replay, count)
+
+
+@settings(max_examples=40)
+@given(case=cases(), sampler=st.sampled_from(SAMPLERS), budget=st.integers(28, 3_000))
+def test_compressed_frames_that_leave_sooner_take_their_items_along(case, sampler, budget):
+    """However small the budget is: what lives says what happened, and nothing else is drawn."""
+    script, stack, n_step, capacity, ring = case
+    replay = make_replay(len(script), stack, n_step, capacity, ring, sampler=sampler, budget=budget)
+    stream, recorder = ScriptedStream(script, stack), Recorder(n_step, 0.5)
+    observation = stream.reset()
+    recorder.begin(observation)
+    replay.begin(observation)
+    for count in range(min(90, 20 + 5 * ring // len(script))):
+        step = stream.step()
+        recorder.append(step.actions, step)
+        replay.append(*step)
+        assert_holds_what_happened(replay, recorder)
+        assert replay.items.tail >= expected_tail(recorder, n_step + stack - 1, ring, capacity)
+        alive = replay.frames.written - replay.frames.oldest + 1
+        assert replay.items.tail == expected_tail(recorder, n_step + stack - 1, alive, capacity)
+        if len(replay):
+            assert_draws_what_lives(replay, count)
+
+
+@pytest.mark.parametrize("num_envs", [1, 3])
+@pytest.mark.parametrize("n_step", [1, 3])
+def test_the_least_budget_leaves_an_item_of_frames_that_do_not_pack(num_envs, n_step):
+    stack, frame_bytes = 1, 12
+    history = n_step + stack - 1
+    budget = least_budget(num_envs, history, frame_bytes)
+    replay = make_replay(num_envs, stack, n_step, 500, 1_000, budget=budget)
+    stream = ScriptedStream([[*[Episode(1)] * 30, Episode(ENDLESS)]] * num_envs, stack)
+    replay.begin(stream.reset())
+    for _ in range(60):
+        replay.append(*stream.step())
+        assert len(replay) > 0
 
 
 @pytest.mark.parametrize(("num_envs", "n_step"), [(1, 1), (1, 10), (3, 3), (8, 1), (8, 3)])

@@ -68,7 +68,8 @@ def cases(draw):
     ring = draw(st.integers(2 * num_envs, 60))
     gaps = draw(st.lists(st.integers(0, 30), min_size=1, max_size=4))
     sampler = draw(st.sampled_from(SAMPLERS))
-    return draw(scripts(num_envs)), stack, n_step, draw(st.integers(1, 60)), ring, sampler, gaps
+    budget = draw(st.none() | st.integers(28, 1_500))
+    return draw(scripts(num_envs)), stack, n_step, draw(st.integers(1, 60)), ring, sampler, budget, gaps
 
 
 @settings(max_examples=40)
@@ -81,10 +82,10 @@ def test_a_restored_replay_goes_on_as_the_saved_one(case, later, keep, size):
 
 
 def check_that_a_restored_replay_goes_on(case: Any, later: int, keep: int) -> None:
-    script, stack, n_step, capacity, ring, sampler, gaps = case
+    script, stack, n_step, capacity, ring, sampler, budget, gaps = case
 
     def fresh() -> Replay:
-        return make_replay(len(script), stack, n_step, capacity, ring, gamma=0.9, sampler=sampler)
+        return make_replay(len(script), stack, n_step, capacity, ring, gamma=0.9, sampler=sampler, budget=budget)
 
     stream, replay = ScriptedStream(script, stack), fresh()
     replay.begin(stream.reset())
