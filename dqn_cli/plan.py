@@ -144,12 +144,11 @@ def _room(hardware: Hardware, network_bytes: int) -> int | None:
 
 
 def _storage(options: RunOptions, spec: EnvironmentSpec, room: int | None) -> str:
-    """Returns how frames are kept: compressed where dense ones do not fit, and compressed ones do."""
+    """Returns how frames are kept: compressed where dense ones do not fit, unless that takes even more."""
     if options.replay.storage != "auto":
         return options.replay.storage
-    if room is None or replay_memory(options, spec, "dense") <= room:
-        return "dense"
-    return "compressed" if replay_memory(options, spec, "compressed") <= room else "dense"
+    dense, compressed = (replay_memory(options, spec, storage) for storage in ("dense", "compressed"))
+    return "dense" if room is None or dense <= room or dense <= compressed else "compressed"
 
 
 def _refuse_small_budget(options: RunOptions, spec: EnvironmentSpec) -> None:
@@ -187,7 +186,8 @@ def check_memory(plan: Plan) -> None:
     least = max(o.learning.batch_size, o.replay.warmup_steps, o.replay.n_step * spec.num_envs)
     advice = f"replay.capacity={max(rounded, least)} fits" if fits >= least else "free some memory first"
     raise UsageError(
-        f"replay.capacity {o.replay.capacity:,} needs {size(plan.replay_bytes)}, and "
+        f"replay.capacity {o.replay.capacity:,} needs {size(plan.replay_bytes)}"
+        f"{' compressed' if storage == 'compressed' else ''}, and "
         f"{size(room)} of memory are free for it; {advice}"
     )
 

@@ -85,7 +85,7 @@ class ReplayOptions(Options):
         "auto", description="How frames are kept; auto is dense where that fits into memory."
     )
     compressed_bytes: PositiveCount | None = Field(
-        None, description="Most memory of compressed frames; null: 30% of what they take dense."
+        None, description="Most memory of compressed frames; null: 28% of what they take dense."
     )
     sampler: SamplerChoice = Field(UniformOptions(), description="How batches are drawn.")
 

@@ -190,7 +190,7 @@ def test_a_replay_that_does_not_fit(dqn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = dqn("train", "atari/nature", "--quiet")
     line, fits = refusal_of_a_replay(result)
-    assert "replay.capacity 1,000,000 needs 7.25 GB" in line
+    assert "replay.capacity 1,000,000 needs 2.14 GB compressed" in line
     assert result.out == ""
     assert not list(tmp_path.rglob("*"))
     sizes = ["replay.warmup_steps=100"]

@@ -103,8 +103,8 @@ DEFECTS = (
     Defect(
         "the blank frame overwritten",
         FRAMES,
-        "% self.capacity) + 1)",
-        "% self.capacity))",
+        "% capacity) + 1)",
+        "% capacity))",
         "tests/replay/test_frames.py",
     ),
     Defect(
