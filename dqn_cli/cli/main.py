@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from dqn_cli import __version__
-from dqn_cli.cli import atari, audit, config, evaluate, plan, resume, train
+from dqn_cli.cli import atari, audit, bench, config, evaluate, plan, resume, train
 from dqn_cli.core.errors import DqnError
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("resume")(resume.resume)
 app.command("eval")(evaluate.evaluate)
 app.command("plan")(plan.plan)
 app.command("audit")(audit.audit)
+app.command("bench")(bench.bench)
 app.add_typer(config.app, name="config")
 
 # What the parser of the command line raises; Typer gives it no public name, and its base class changed place.
