@@ -38,15 +38,16 @@ OVERRIDES = (
 
 def ours(steps: int) -> float:
     """Returns our steps a second."""
-    return _rate([sys.executable, str(HERE / "peers" / "ours.py"), str(steps), *OVERRIDES])
+    return rate([sys.executable, str(HERE / "peers" / "ours.py"), "atari/default", str(steps), *OVERRIDES])
 
 
 def theirs(python: Path, steps: int) -> float:
     """Returns the steps a second of stable-baselines3."""
-    return _rate([str(python), str(HERE / "peers" / "stable_baselines3_pong.py"), str(steps)])
+    return rate([str(python), str(HERE / "peers" / "stable_baselines3_pong.py"), str(steps)])
 
 
-def _rate(command: list[str]) -> float:
+def rate(command: list[str]) -> float:
+    """Returns the steps a second that a command prints as JSON on its last line."""
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout.splitlines()[-1])["steps_per_second"])
 

@@ -29,6 +29,7 @@ from algorithm_results import (  # type: ignore[import-not-found]  # isort: skip
 )
 from algorithm_results import speed_table as variant_speed_table  # isort: skip
 from reliability_results import checkpoints_table, soak_table  # type: ignore[import-not-found]  # isort: skip
+from speed_results import cartpole_table, memory_table  # type: ignore[import-not-found]  # isort: skip
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "RESULTS.md"
@@ -196,12 +197,14 @@ def main() -> None:
         ("audits", "audits.json", audits_table),
         ("learn", "learn.json", learn_table),
         ("variant speed", "variant_speed.json", variant_speed_table),
+        ("cartpole speed", "cartpole_speed.json", cartpole_table),
     ):
         if (content := load(name)) is not None:
             page = fill(page, section, table(content))
     for section, pattern, rows in (
         ("checkpoints", "checkpoint_cost-*.json", checkpoints_table),
         ("soak", "soak-*.json", soak_table),
+        ("memory", "replay_memory-*.json", memory_table),
     ):
         if measured := [json.loads(path.read_text()) for path in sorted((HERE / "data").glob(pattern))]:
             page = fill(page, section, rows(measured))

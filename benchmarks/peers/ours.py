@@ -1,4 +1,4 @@
-"""Our side of ``pong_speed.py``: prints the steps a second after the warm-up as JSON."""
+"""Our side of a comparison: ``ours.py CONFIG STEPS [KEY=VALUE...]`` prints the steps a second after the warm-up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from dqn_cli.training.loop import ReportDue
 
 def main() -> None:
     """Trains for the given number of learning steps."""
-    steps, overrides = int(sys.argv[1]), sys.argv[2:]
-    options = load_config("atari/default", overrides, RunOptions, presets_folder()).options
+    config, steps, overrides = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+    options = load_config(config, overrides, RunOptions, presets_folder()).options
     begin = learning_begins(options)
     options = options.model_copy(update={"total_steps": begin + steps})
     plan = make_plan(options)

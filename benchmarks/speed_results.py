@@ -1,0 +1,53 @@
+"""Tables of speed beside a peer on CartPole, and of the memory of the replay."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from typing import Any
+
+
+def cartpole_table(measured: dict[str, Any]) -> str:
+    """Returns the table of `cartpole_speed.py`, a row a side; ratios are to the faster peer of the same round."""
+    speeds = measured["steps_per_second"]
+    fastest = [max(found) for found in zip(*(s for n, s in speeds.items() if n.startswith("stable")), strict=True)]
+    rows = ["| side | agent steps/s, median | spread | of the faster peer, median | spread |", "|---|---|---|---|---|"]
+    for name, found in speeds.items():
+        ratios = [own / peer for own, peer in zip(found, fastest, strict=True)]
+        rows.append(
+            f"| {name} | {statistics.median(found):,.0f} | {min(found):,.0f} to {max(found):,.0f} "
+            f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
+        )
+    rows.append(f"\n{len(fastest)} rounds of {measured['steps']:,} learning steps; {_machine(measured)}.")
+    return "\n".join(rows)
+
+
+def memory_table(measured: list[dict[str, Any]]) -> str:
+    """Returns the table of `replay_memory.py`, a row a game."""
+    rows = [
+        "| game | played by | mean return | transitions | unpacked | packed | whole replay | planned at most "
+        "| store a frame | batch of 32: median (10% to 90%) | dense |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for entry in measured:
+        who = "chance" if entry["agent_steps"] is None else f"`{entry['agent_preset']}`, {entry['agent_steps']:,} steps"
+        whole = entry["arena_bytes_touched"] + entry["index_bytes"] + entry["item_bytes"]
+        low, middle, high = entry["sample_milliseconds"]
+        unpacked, packed, planned = (entry[f"{name}_bytes"] / 1e9 for name in ("unpacked", "packed", "planned"))
+        rows.append(
+            f"| {entry['game']} | {who} | {entry['return_mean']} | {entry['items']:,} "
+            f"| {unpacked:.2f} GB | {packed:.2f} GB, {unpacked / packed:.1f}x "
+            f"| {whole / 1e9:.2f} GB | {planned:.2f} GB "
+            f"| {entry['append_microseconds_a_frame']:.0f} us | {middle:.2f} ms ({low:.2f} to {high:.2f}) "
+            f"| {entry['dense_sample_milliseconds'][1]:.2f} ms |"
+        )
+    rows.append(
+        f"\nThe whole replay is the touched pages of the arena, where each frame lies, and the table of items; "
+        f"{_machine(measured[0])}, LZ4 {measured[0]['lz4']}."
+    )
+    return "\n".join(rows)
+
+
+def _machine(record: dict[str, Any]) -> str:
+    processor = re.sub(r"\(R\)|Processor", "", record["machine"]["cpu"]).strip()
+    return f"{processor}, {record['machine']['cores']} cores"
