@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from dqn_cli.core.types import Array, BoolArray, FloatArray, IntArray, ObservationSpec
 
 
@@ -183,3 +185,14 @@ class Environments(Protocol):
     def close(self) -> None:
         """Frees workers and emulators; may be called twice."""
         ...
+
+
+def check_actions(actions: IntArray, spec: EnvironmentSpec) -> None:
+    """Raises ``ValueError`` unless ``actions`` are ``[N]`` int64 in 0 to A-1."""
+    if not isinstance(actions, np.ndarray) or actions.dtype != np.int64:
+        raise ValueError(f"actions must be an int64 array, got {getattr(actions, 'dtype', type(actions))}")
+    if actions.shape != (spec.num_envs,):
+        raise ValueError(f"actions must have shape ({spec.num_envs},), got {actions.shape}")
+    # One reduction for both ends of the range: a negative number is a huge unsigned one.
+    if actions.view(np.uint64).max() >= spec.num_actions:
+        raise ValueError(f"actions must be in 0 to {spec.num_actions - 1}, got {actions.tolist()}")

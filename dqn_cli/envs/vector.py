@@ -20,6 +20,7 @@ from dqn_cli.envs.contract import (
     EpisodeEnd,
     StepResult,
     VectorBackend,
+    check_actions,
 )
 from dqn_cli.envs.failure import Place, failed_reset, failed_step
 from dqn_cli.envs.lineage import LineageLog, SeedPolicy, SeedsAgain
@@ -100,13 +101,7 @@ class EpisodicVector:
             ValueError: Wrong dtype, shape or range; nothing was sent. An emulator thread that got such an
                 action would never answer.
         """
-        if not isinstance(actions, np.ndarray) or actions.dtype != np.int64:
-            raise ValueError(f"actions must be an int64 array, got {getattr(actions, 'dtype', type(actions))}")
-        if actions.shape != (self._spec.num_envs,):
-            raise ValueError(f"actions must have shape ({self._spec.num_envs},), got {actions.shape}")
-        # One reduction for both ends of the range: a negative number is a huge unsigned one.
-        if actions.view(np.uint64).max() >= self._spec.num_actions:
-            raise ValueError(f"actions must be in 0 to {self._spec.num_actions - 1}, got {actions.tolist()}")
+        check_actions(actions, self._spec)
         if self._observation is None or self._sent is not None:
             raise RuntimeError("send needs a reset first, and a recv between two sends")
         # The caller may reuse its array before the step is logged.
