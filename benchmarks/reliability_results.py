@@ -39,9 +39,11 @@ def soak_table(measured: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for entry in measured:
+        stopped = f"{entry['seconds_from_sigterm_to_end']:.1f} s"
+        end = "not needed: it was done" if entry["exit_code"] == 0 else stopped
         then = next(size for _, step, size in entry["samples"] if step >= entry["full_step"])
         rows.append(
             f"| `{entry['command']}` | {entry['steps']:,} | {entry['hours']:.2f} | {entry['full_step']:,} "
-            f"| {then / 1e6:.0f} MB | {entry['growth_since_full']:.2%} | {entry['seconds_from_sigterm_to_end']:.1f} s |"
+            f"| {then / 1e6:.0f} MB | {entry['growth_since_full']:.2%} | {end} |"
         )
     return "\n".join(rows)
