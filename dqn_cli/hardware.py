@@ -38,13 +38,7 @@ class Hardware:
     deterministic: bool = False
 
     def apply(self) -> None:
-        """Sets what holds for the whole process: threads, memory, tiny numbers, and whether kernels are deterministic.
-
-        Must come before the first arithmetic of torch: its threads take over how tiny numbers are treated.
-        """
-        # The moments of units that have died shrink towards zero for ever: below 1e-38 the processor takes ten times as
-        # long for each. They become zero instead; no weight is moved by as little.
-        torch.set_flush_denormal(True)
+        """Sets what holds for the whole process: threads, memory, and whether kernels must be deterministic."""
         torch.set_num_threads(self.threads)
         keep_freed_memory()
         if self.deterministic:

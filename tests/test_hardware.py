@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -120,26 +118,3 @@ def test_a_pool_without_a_deterministic_gradient_is_refused():
         refuse_nondeterministic(pooled, deterministic)
     refuse_nondeterministic(plain, deterministic)
     refuse_nondeterministic(pooled, Hardware(CUDA, 1, "float32", "channels_last"))
-
-
-DENORMALS = """
-import sys
-import torch
-from dqn_cli.hardware import resolve_hardware
-from dqn_cli.schema import RunOptions
-
-hardware = resolve_hardware(RunOptions(device="cpu", threads=2))
-if sys.argv[1] == "apply":
-    hardware.apply()
-else:
-    torch.set_num_threads(2)
-tiny = torch.full((4_000_000,), 1e-30)
-print(int((tiny * 1e-10).count_nonzero()))
-"""
-
-
-@pytest.mark.parametrize(("how", "left"), [("apply", 0), ("leave", 4_000_000)])
-def test_tiny_numbers_are_zero_in_every_thread(how, left):
-    """Adam spends most of its time on them otherwise; all threads alike, or bits would depend on who does the work."""
-    done = subprocess.run([sys.executable, "-c", DENORMALS, how], capture_output=True, text=True, check=True)
-    assert int(done.stdout) == left
