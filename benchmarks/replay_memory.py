@@ -121,7 +121,8 @@ def main() -> None:
     checkpoint = None if options.agent is None else read_checkpoint(options.agent)
     result: dict[str, Any] = {
         "command": f"python benchmarks/replay_memory.py --game {options.game}"
-        + (" --agent RUN/best.pt" if options.agent else ""),
+        + (" --agent RUN/best.pt" if options.agent else "")
+        + ("" if options.transitions == 1_000_000 else f" --transitions {options.transitions}"),
         "game": options.game,
         "agent_steps": None if checkpoint is None else checkpoint.step,
         "agent_preset": None if checkpoint is None else checkpoint.name,

@@ -193,8 +193,8 @@ def least_frames(num_envs: int, history: int) -> int:
 def compressed_budget(capacity: int, num_envs: int, history: int, frame_bytes: int) -> int:
     """Returns the bytes that packed frames may take where nobody says: 28% of what they take unpacked.
 
-    Frames of every Atari game that was measured take less (`benchmarks/RESULTS.md`, *Memory of the replay*), so that
-    such a replay is as long as a dense one.
+    Qbert, which packs worst of the six games that were looked at, takes 27% in random play (`benchmarks/RESULTS.md`,
+    *Memory of the replay*), so that such a replay is as long as a dense one.
     """
     unpacked = ring_frames(capacity, num_envs, history, frame_bytes) * frame_bytes
     return max(28 * unpacked // 100, least_budget(num_envs, history, frame_bytes))
