@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-
 import ale_py
 import gymnasium
 from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecFrameStack
 
-WARMUP_STEPS = 1_000
-
-
-class Clock(BaseCallback):  # type: ignore[misc, unused-ignore]
-    """Notes when learning begins."""
-
-    started = 0.0
-    first = 0
-
-    def _on_step(self) -> bool:
-        if not self.first and self.num_timesteps > WARMUP_STEPS:
-            self.started, self.first = time.monotonic(), self.num_timesteps
-        return True
+# Run as a script, so a neighbour in its folder is a module of its own; mypy sees a package.
+from stable_baselines3_clock import WARMUP_STEPS, learn_and_print  # type: ignore[import-not-found]
 
 
 def main() -> None:
     """Trains for the given number of learning steps."""
-    steps = int(sys.argv[1])
     gymnasium.register_envs(ale_py)
     environments = VecFrameStack(make_atari_env("PongNoFrameskip-v4", n_envs=8, seed=0), n_stack=4)
     model = DQN(
@@ -49,10 +32,7 @@ def main() -> None:
         device="cpu",
         seed=0,
     )
-    clock = Clock()
-    model.learn(WARMUP_STEPS + steps, callback=clock)
-    seconds = time.monotonic() - clock.started
-    print(json.dumps({"steps_per_second": (model.num_timesteps - clock.first) / seconds}))
+    learn_and_print(model)
 
 
 if __name__ == "__main__":
