@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from pong_speed import OVERRIDES  # type: ignore[import-not-found]
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dqn_cli.agent.gradient import AutogradGradient
 from dqn_cli.agent.learner import Learner
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.compose import make_environments, make_training
@@ -98,7 +99,8 @@ def two_halves(learner: Learner) -> Update:
     """Half of the batch in each of two threads, one core each, and the gradients added."""
     parameters = list(learner.online.parameters())
     pool = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
-    greedy, objective, optimizer = learner._bootstrap, learner._objective, learner._gradient_step._optimizer
+    by_autograd, optimizer = cast("AutogradGradient", learner._gradient), learner._gradient_step._optimizer
+    greedy, objective = by_autograd._bootstrap, by_autograd._objective
 
     def gradients(batch: Batch, half: slice) -> tuple[Tensor, ...]:
         part = Batch(*(getattr(batch, name)[half] for name in Batch.__slots__))

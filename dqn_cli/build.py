@@ -53,7 +53,7 @@ from dqn_cli.networks.implicit_quantile import ImplicitQuantileHead, ImplicitQua
 from dqn_cli.networks.torsos import Cnn, CnnOptions, Mlp, MlpOptions
 from dqn_cli.replay.prioritized import PrioritizedOptions, PrioritizedSampler
 from dqn_cli.replay.samplers import UniformOptions, UniformSampler
-from dqn_cli.rules.td import huber, squared
+from dqn_cli.rules.td import huber, huber_slope, squared, squared_slope
 
 # (options) -> VectorBackend
 ENVIRONMENTS: Table = {
@@ -163,7 +163,7 @@ EXPLORERS: Table = {
 
 # head kind -> loss name -> Objective; the first is what `loss: auto` takes
 OBJECTIVES: dict[str, dict[str, Objective]] = {
-    "scalar": {"huber": TemporalDifference(huber), "squared": TemporalDifference(squared)},
+    "scalar": {"huber": TemporalDifference(huber, huber_slope), "squared": TemporalDifference(squared, squared_slope)},
     "categorical": {"cross_entropy": categorical_objective},
     "quantile": {"quantile_huber": quantile_objective},
     "implicit_quantile": {"quantile_huber": quantile_objective},

@@ -12,6 +12,7 @@ import torch
 from dqn_cli.agent.actor import Actor
 from dqn_cli.agent.augmentation import Augmentations
 from dqn_cli.agent.bootstrap import bellman, rescaled
+from dqn_cli.agent.gradient import gradient_of
 from dqn_cli.agent.gradient_step import GradientStep
 from dqn_cli.agent.learner import Learner
 from dqn_cli.agent.resets import WeightResets
@@ -33,6 +34,7 @@ from dqn_cli.core.interruption import Waiting
 from dqn_cli.core.kinds import make
 from dqn_cli.core.rng import stream, torch_stream
 from dqn_cli.core.schedules import LinearSchedule
+from dqn_cli.core.tiny import TinyIsZero
 from dqn_cli.envs.contract import EnvironmentSpec, VectorBackend
 from dqn_cli.envs.lineage import SeedPolicy, TrainingSeeds
 from dqn_cli.envs.vector import EpisodicVector
@@ -188,12 +190,12 @@ def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> 
     losses = OBJECTIVES[getattr(options.network.head, "kind")]  # noqa: B009 every head has a kind
     loss = next(iter(losses)) if learning.loss == "auto" else learning.loss
     rescaling, schedule = learning.value_rescaling, learning.lr_schedule
+    bootstrap = make(BOOTSTRAPS, learning.bootstrap, bellman if rescaling is None else rescaled(rescaling.eps))
     parameters = list(online.parameters())
     return Learner(
         online,
         target,
-        make(BOOTSTRAPS, learning.bootstrap, bellman if rescaling is None else rescaled(rescaling.eps)),
-        losses[loss],
+        gradient_of(online, target, bootstrap, losses[loss], cast("Any", learning.bootstrap).asks_online),
         GradientStep(
             parameters,
             make(OPTIMIZERS, learning.optimizer, parameters),
@@ -206,6 +208,7 @@ def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> 
             torch_stream(options.seed, "augmentation", hardware.device),
         ),
         _resets(options, spec, hardware),
+        TinyIsZero() if hardware.one_thread else None,
     )
 
 

@@ -37,6 +37,11 @@ class Hardware:
     memory_format: str
     deterministic: bool = False
 
+    @property
+    def one_thread(self) -> bool:
+        """Whether the learner's thread does all of its arithmetic itself."""
+        return self.device.type == "cpu" and self.threads == 1
+
     def apply(self) -> None:
         """Sets what holds for the whole process: threads, memory, and whether kernels must be deterministic."""
         torch.set_num_threads(self.threads)

@@ -87,13 +87,15 @@ def test_value_rescaling_of_a_config_reaches_the_targets():
     seen = []
     with training(learning={"value_rescaling": {"eps": 1e-2}, "bootstrap": {"kind": "greedy"}}) as made:
         learner = made.learner
-        objective = learner._objective
+        gradient = learner._gradient
+        bootstrap = gradient._bootstrap
 
-        def looked_at(prediction: Any, backup: Any) -> Any:
+        def looked_at(*arguments: Any) -> Any:
+            backup = bootstrap(*arguments)
             seen.append(backup.value)
-            return objective(prediction, backup)
+            return backup
 
-        learner._objective = looked_at
+        gradient._bootstrap = looked_at
         fill(made)
         batch = made.replay.sample(8, 0)
         values = learner.target(batch.next_observation).values().amax(1)
@@ -170,3 +172,25 @@ def fill(made: Any) -> None:
         result = made.environments.recv()
         told = (result.reward, result.terminal, result.truncated, result.successor, result.restarted)
         made.replay.append(actions, *told, result.observation)
+
+
+@pytest.mark.parametrize(("threads", "tiny"), [(1, 0.0), (2, 1e-40)])
+def test_tiny_numbers_are_zero_in_updates_of_one_thread_alone(threads, tiny):
+    """Where several compute, the setting would be that of one of them."""
+    seen = []
+
+    def product() -> float:
+        return (torch.tensor([1e-30, 1.0]) * torch.tensor([1e-10, 1.0]))[0].item()
+
+    with training(threads=threads) as made:
+        fill(made)
+        before_update = made.learner._target_update.before_update
+
+        def looked(*arguments: Any) -> None:
+            seen.append(product())
+            before_update(*arguments)
+
+        made.learner._target_update.before_update = looked
+        made.learner.update(made.replay.sample(8, 0), 0)
+    assert seen == [pytest.approx(tiny, rel=1e-4)]
+    assert product() > 0.0

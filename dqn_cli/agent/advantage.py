@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from dqn_cli.agent.bootstrap import Network
 from dqn_cli.core.options import Options
 from dqn_cli.core.types import Batch
-from dqn_cli.networks.outputs import Output, Prediction
-from dqn_cli.networks.qnetwork import QNetwork
+from dqn_cli.networks.outputs import Prediction
 from dqn_cli.rules.td import select_action
 
 
@@ -18,6 +18,7 @@ class AdvantageOptions(Options):
 
     kind: Literal["advantage"] = "advantage"
     adds_to_rewards: ClassVar[bool] = True
+    asks_online: ClassVar[bool] = False
     alpha: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(0.9, description="Part of the gap that is taken off.")
 
 
@@ -34,10 +35,10 @@ class AdvantageBootstrap:
     def __init__(self, alpha: float) -> None:
         self._alpha = alpha
 
-    def __call__(self, online: QNetwork, target: QNetwork, batch: Batch) -> Prediction:  # noqa: ARG002 as in `Bootstrap`
+    def __call__(self, online: Network, target: Network, batch: Batch) -> Prediction:  # noqa: ARG002 as in `Bootstrap`
         """Returns the target of a batch."""
-        here: Output = target(batch.observation)
-        there: Output = target(batch.next_observation)
+        here = target(batch.observation)
+        there = target(batch.next_observation)
         values = here.values()
         gap = values.amax(1) - select_action(values, batch.action)
         return there.select(there.values().argmax(1)).backup(batch.reward - self._alpha * gap, batch.discount)

@@ -11,7 +11,6 @@ from torch import Tensor
 from dqn_cli.core.options import Fraction, Options, PositiveFloat
 from dqn_cli.core.types import Batch
 from dqn_cli.networks.outputs import Output, Prediction
-from dqn_cli.networks.qnetwork import QNetwork
 from dqn_cli.rules.munchausen import entropy_bonus, log_policy, munchausen_bonus
 from dqn_cli.rules.rescaling import rescale, unrescale
 from dqn_cli.rules.td import select_action
@@ -20,10 +19,14 @@ Backup = Callable[[Prediction, Tensor, Tensor], Prediction]
 """(what is said of the next action, reward ``[B]``, discount ``[B]``) -> target."""
 
 
+Network = Callable[[Tensor], Output]
+"""A Q-network, or what stands for it: observation ``[B, S, ...]`` -> output."""
+
+
 class Bootstrap(Protocol):
     """Builds the target of a batch; called without gradients."""
 
-    def __call__(self, online: QNetwork, target: QNetwork, batch: Batch) -> Prediction:
+    def __call__(self, online: Network, target: Network, batch: Batch) -> Prediction:
         """Returns r + discount * (what is said of the next action), ``[B]``."""
         ...
 
@@ -33,6 +36,7 @@ class GreedyOptions(Options):
 
     kind: Literal["greedy"] = "greedy"
     adds_to_rewards: ClassVar[bool] = False
+    asks_online: ClassVar[bool] = False
 
 
 class DoubleOptions(Options):
@@ -40,6 +44,7 @@ class DoubleOptions(Options):
 
     kind: Literal["double"] = "double"
     adds_to_rewards: ClassVar[bool] = False
+    asks_online: ClassVar[bool] = True
 
 
 class MunchausenOptions(Options):
@@ -47,6 +52,7 @@ class MunchausenOptions(Options):
 
     kind: Literal["munchausen"] = "munchausen"
     adds_to_rewards: ClassVar[bool] = True
+    asks_online: ClassVar[bool] = False
     alpha: Fraction = Field(0.9, description="Factor of the bonus.")
     temperature: Annotated[float, Field(ge=1e-6, le=1e6)] = Field(0.03, description="Of the softmax, tau in the paper.")
     floor: Annotated[float, Field(ge=-1e6, lt=0.0)] = Field(
@@ -83,20 +89,20 @@ def rescaled(eps: float) -> Backup:
 
 
 def greedy_bootstrap(
-    online: QNetwork,  # noqa: ARG001 the signature of Bootstrap
-    target: QNetwork,
+    online: Network,  # noqa: ARG001 the signature of Bootstrap
+    target: Network,
     batch: Batch,
     backup: Backup = bellman,
 ) -> Prediction:
     """Returns r + discount * max_a Q_target(s', a) (Mnih et al. 2015)."""
-    output: Output = target(batch.next_observation)
+    output = target(batch.next_observation)
     return backup(output.select(output.values().argmax(1)), batch.reward, batch.discount)
 
 
-def double_bootstrap(online: QNetwork, target: QNetwork, batch: Batch, backup: Backup = bellman) -> Prediction:
+def double_bootstrap(online: Network, target: Network, batch: Batch, backup: Backup = bellman) -> Prediction:
     """Returns r + discount * Q_target(s', argmax_a Q_online(s', a)) (van Hasselt et al. 2016, equation 4)."""
-    chosen: Output = online(batch.next_observation)
-    valued: Output = target(batch.next_observation)
+    chosen = online(batch.next_observation)
+    valued = target(batch.next_observation)
     action = chosen.values().argmax(1)
     return backup(valued.select(action), batch.reward, batch.discount)
 
@@ -116,10 +122,10 @@ class MunchausenBootstrap:
     def __init__(self, alpha: float, temperature: float, floor: float) -> None:
         self._alpha, self._temperature, self._floor = alpha, temperature, floor
 
-    def __call__(self, online: QNetwork, target: QNetwork, batch: Batch) -> Prediction:  # noqa: ARG002 as in `Bootstrap`
+    def __call__(self, online: Network, target: Network, batch: Batch) -> Prediction:  # noqa: ARG002 as in `Bootstrap`
         """Returns the target of a batch."""
-        here: Output = target(batch.observation)
-        there: Output = target(batch.next_observation)
+        here = target(batch.observation)
+        there = target(batch.next_observation)
         taken = select_action(log_policy(here.values(), self._temperature), batch.action)
         next_log_policy = log_policy(there.values(), self._temperature)
         reward = batch.reward + munchausen_bonus(taken, self._alpha, self._temperature, self._floor)

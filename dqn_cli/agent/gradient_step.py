@@ -1,11 +1,11 @@
-"""From a loss to changed parameters: gradient, limit of its norm, step size, optimiser."""
+"""From gradients to changed parameters: limit of their norm, step size, optimiser."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dqn_cli.agent.optimizers import limit_norm
 from dqn_cli.core.stateful import State, detached
@@ -32,11 +32,8 @@ class GradientStep:
         self._max_norm, self._rate_factor = max_norm, rate_factor
         self._rates = [float(group["lr"]) for group in optimizer.param_groups]
 
-    def __call__(self, loss: Tensor, step: int) -> None:
-        """Takes a step down ``loss``, a scalar, at agent step ``step``."""
-        for parameter in self._parameters:
-            parameter.grad = None
-        loss.backward()  # type: ignore[no-untyped-call]
+    def __call__(self, step: int) -> None:
+        """Takes a step, at agent step ``step``, against the gradients that the parameters carry."""
         if self._max_norm is not None:
             limit_norm(self._parameters, self._max_norm)
         if self._rate_factor is not None:

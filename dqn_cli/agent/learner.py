@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor
 
 from dqn_cli.agent.augmentation import Augmentations
-from dqn_cli.agent.bootstrap import Bootstrap
+from dqn_cli.agent.gradient import Gradient
 from dqn_cli.agent.gradient_step import GradientStep
-from dqn_cli.agent.objective import Objective
 from dqn_cli.agent.resets import WeightResets
 from dqn_cli.agent.targets import TargetUpdate
 from dqn_cli.core.stateful import State, detached
@@ -22,29 +23,29 @@ class Learner:
     Args:
         online: The network that learns.
         target: Its slow copy.
-        bootstrap: Builds targets.
-        objective: Measures the error.
+        gradient: Of the loss of a batch.
         gradient_step: Optimiser of the online network's parameters.
         target_update: Moves the target network.
         augmentations: Change sampled observations.
         resets: Renews weights at intervals; None for never.
+        arithmetic: Is entered for the time of each update.
     """
 
     def __init__(
         self,
         online: QNetwork,
         target: QNetwork,
-        bootstrap: Bootstrap,
-        objective: Objective,
+        gradient: Gradient,
         gradient_step: GradientStep,
         target_update: TargetUpdate,
         augmentations: Augmentations,
         resets: WeightResets | None = None,
+        arithmetic: AbstractContextManager[object] | None = None,
     ) -> None:
         self.online, self.target = online, target
-        self._bootstrap, self._objective = bootstrap, objective
-        self._gradient_step, self._target_update = gradient_step, target_update
+        self._gradient, self._gradient_step, self._target_update = gradient, gradient_step, target_update
         self._augmentations, self._resets = augmentations, resets
+        self._arithmetic = arithmetic or nullcontext()
         for parameter in target.parameters():
             parameter.requires_grad_(False)
         self.updates = 0
@@ -53,26 +54,42 @@ class Learner:
         self._sums = list(torch.zeros(2, device=device))
         self._summed = 0
 
-    def update(self, batch: Batch, step: int) -> Tensor:
-        """Learns from ``batch`` at agent step ``step`` and returns priorities ``[B]``, on the device."""
-        self._target_update.before_update(self.online, self.target, step)
-        self.online.resample()
-        self.target.resample()
-        batch = self._augmentations(batch)
-        prediction = self.online(batch.observation).select(batch.action)
-        with torch.no_grad():
-            backup = self._bootstrap(self.online, self.target, batch)
-        losses, priority = self._objective(prediction, backup)
-        loss = (batch.weight * losses).mean()
-        self._gradient_step(loss, step)
-        self.updates += 1
-        self._target_update.after_update(self.online, self.target, self.updates)
+    @property
+    def most_at_once(self) -> int:
+        """The most that ``at_once`` ever returns: more would not pay."""
+        return self._gradient.most
+
+    def at_once(self) -> int:
+        """Returns how many updates can be one call of ``update`` now: until the target moves, or weights are reset."""
+        steady = [self.most_at_once, self._target_update.steady(self.updates)]
         if self._resets is not None:
-            self._resets.after_update(self.online, self.target, self.updates, self._gradient_step)
-        with torch.no_grad():
-            torch._foreach_add_(self._sums, [loss.detach(), prediction.mean().mean()])
-        self._summed += 1
-        return priority
+            steady.append(self._resets.steady(self.updates))
+        return min(updates for updates in steady if updates is not None)
+
+    def update(self, batch: Batch, step: int, count: int = 1) -> Tensor:
+        """Learns at agent step ``step``.
+
+        Args:
+            batch: ``[count * B]``: the batches of all updates, one behind the other.
+            step: The agent step.
+            count: Number of updates, at most ``at_once()``.
+
+        Returns:
+            Priorities ``[count * B]``, on the device.
+        """
+        with self._arithmetic:
+            self._target_update.before_update(self.online, self.target, step)
+            self.online.resample()
+            self.target.resample()
+            measured = self._gradient(self._augmentations(batch), count, lambda: self._gradient_step(step))
+            self.updates += count
+            self._target_update.after_update(self.online, self.target, self.updates)
+            if self._resets is not None:
+                self._resets.after_update(self.online, self.target, self.updates, self._gradient_step)
+            with torch.no_grad():
+                torch._foreach_add_(self._sums, [measured.loss.sum(), measured.q_mean.sum()])
+            self._summed += count
+        return measured.priority
 
     def report(self) -> dict[str, float]:
         """Returns the mean loss and mean Q-value of the updates since the last report; empty without any.

@@ -29,17 +29,18 @@ class TemporalDifference:
 
     Args:
         loss: Elementwise loss of the error.
+        slope: Its derivative.
     """
 
-    def __init__(self, loss: Callable[[Tensor], Tensor]) -> None:
-        self._loss = loss
+    def __init__(self, loss: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]) -> None:
+        self.loss, self.slope = loss, slope
 
     def __call__(self, prediction: Prediction, backup: Prediction) -> tuple[Tensor, Tensor]:
         """Returns losses ``[B]`` and priorities ``[B]``."""
         predicted, aim = _both(ScalarPrediction, prediction, backup)
         check_same_shape(prediction=predicted.value, backup=aim.value)
         error = aim.value - predicted.value
-        return self._loss(error), error.detach().abs()
+        return self.loss(error), error.detach().abs()
 
 
 def categorical_objective(prediction: Prediction, backup: Prediction) -> tuple[Tensor, Tensor]:

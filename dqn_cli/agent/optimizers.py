@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from math import hypot
 from typing import Any, Literal
 
 import torch
@@ -120,6 +121,9 @@ class Adam(torch.optim.Optimizer):
                 maximize=False,
             )
 
+    # torch wraps the method of each optimiser that does not say so, for hooks that nobody has here.
+    step.hooked = True  # type: ignore[attr-defined]
+
 
 class RMSPropInsideRoot(torch.optim.Optimizer):
     """RMSProp with epsilon inside the root: ``p -= lr * g / sqrt(v - m^2 + eps)``.
@@ -174,8 +178,8 @@ def limit_norm(parameters: Sequence[Tensor], max_norm: float) -> None:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return
-    norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
-    if factor.device.type == "cpu" and factor == 1.0:
+    norms = torch._foreach_norm(gradients)
+    if norms[0].device.type == "cpu" and hypot(*(norm.item() for norm in norms)) < (1.0 - 1e-6) * max_norm:
         return
-    torch._foreach_mul_(gradients, factor)
+    norm = torch.linalg.vector_norm(torch.stack(norms))
+    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))

@@ -43,6 +43,10 @@ class WeightResets:
     def __init__(self, every: int, keep_torso: float, last: int, fresh: Callable[[int], QNetwork]) -> None:
         self._every, self._keep_torso, self._last, self._fresh = every, keep_torso, last, fresh
 
+    def steady(self, updates: int) -> int:
+        """Returns after how many more than ``updates`` updates a reset may be."""
+        return self._every - updates % self._every
+
     @torch.no_grad()
     def after_update(self, online: QNetwork, target: QNetwork, updates: int, gradient_step: GradientStep) -> None:
         """Resets if ``updates`` is a multiple of the interval."""

@@ -23,6 +23,10 @@ class TargetUpdate(Protocol):
         """Is called after each update, with the count of updates."""
         ...
 
+    def steady(self, updates: int) -> int | None:
+        """Returns after how many more than ``updates`` updates the target moves next; None: not until the next step."""
+        ...
+
     def state_dict(self) -> State:
         """Returns the whole state."""
         ...
@@ -74,6 +78,10 @@ class PeriodicByUpdates:
             copy_parameters(online, target)
             self.copies += 1
 
+    def steady(self, updates: int) -> int:
+        """Returns the updates that are left until the next copy."""
+        return self._every - updates % self._every
+
     def state_dict(self) -> State:
         """Returns the count of copies."""
         return {"copies": self.copies}
@@ -105,6 +113,9 @@ class PeriodicBySteps:
     def after_update(self, online: nn.Module, target: nn.Module, updates: int) -> None:
         """Does nothing: the interval is counted in steps."""
 
+    def steady(self, updates: int) -> None:
+        """Returns None: no update moves the target, only a step."""
+
     def state_dict(self) -> State:
         """Returns the counts."""
         return {"periods": self._periods, "copies": self.copies}
@@ -131,6 +142,10 @@ class Polyak:
         for name, tensor in target.state_dict().items():
             if name not in parameters:
                 tensor.copy_(source[name])
+
+    def steady(self, updates: int) -> int:  # noqa: ARG002 the protocol
+        """Returns 1: each update moves the target."""
+        return 1
 
     def state_dict(self) -> State:
         """Returns nothing: there is no state."""

@@ -60,3 +60,17 @@ class Batch:
     next_observation: torch.Tensor
     weight: torch.Tensor
     key: IntArray
+
+    def part(self, number: int, count: int) -> Batch:
+        """Returns one of the ``count`` batches of equal size that lie one behind the other in this one, as views."""
+        size = len(self.key) // count
+        rows = slice(number * size, (number + 1) * size)
+        return Batch(
+            self.observation[rows],
+            self.action[rows],
+            self.reward[rows],
+            self.discount[rows],
+            self.next_observation[rows],
+            self.weight[rows],
+            self.key[rows],
+        )

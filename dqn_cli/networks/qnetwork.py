@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
 from dqn_cli.networks.noisy import NoisyLinear, resample
-from dqn_cli.networks.outputs import Output
+from dqn_cli.networks.outputs import Output, ScalarOutput
+from dqn_cli.networks.perceptron import Perceptron, perceptron_of
 
 
 class QNetwork(nn.Module):
@@ -19,6 +22,9 @@ class QNetwork(nn.Module):
         generator: Stream of the network's own randomness, on its device: noise, and fractions of quantiles.
         autocast: Dtype of the torso's arithmetic where it is not float32; weights and head stay float32.
         channels_last: Whether images are laid out channels last in memory.
+
+    Attributes:
+        perceptron: The network written out, where it is nothing but linear layers and ReLU; None where it is more.
     """
 
     def __init__(
@@ -34,13 +40,25 @@ class QNetwork(nn.Module):
         self.torso, self.head, self.generator = torso, head, generator
         self._noisy = [module for module in self.modules() if isinstance(module, NoisyLinear)]
         self._scale, self._autocast = scale, autocast
+        self.perceptron = self._written_out()
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def _written_out(self) -> Perceptron | None:
+        return None if self._autocast else perceptron_of(self.torso, self.head)
+
+    def _apply(self, *arguments: Any, **keywords: Any) -> Self:
+        """Moves or converts the parameters, as `torch.nn.Module` has it: they may be other objects then."""
+        super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
+        self.perceptron = self._written_out()
+        return self
+
     def forward(self, observation: Tensor) -> Output:
         """Returns what is said of ``observation [B, S, ...]``, given in the storage dtype."""
-        scaled = self._scaled(observation)
+        scaled = self.scaled(observation)
+        if self.perceptron is not None and not torch.is_grad_enabled():
+            return ScalarOutput(self.perceptron.activations(scaled.flatten(1))[-1])
         if self._autocast is None:
             features = self.torso(scaled)
         else:
@@ -54,8 +72,8 @@ class QNetwork(nn.Module):
         if self._noisy:
             resample(self._noisy, self.generator)
 
-    def _scaled(self, observation: Tensor) -> Tensor:
-        """Returns the observation in float32, scaled, in the torso's layout: all in one pass over the batch."""
+    def scaled(self, observation: Tensor) -> Tensor:
+        """Returns ``observation [B, S, ...]`` in float32, scaled, in the torso's layout: all in one pass over it."""
         layout = self._memory_format if observation.ndim == 4 else torch.contiguous_format
         if self._scale == 1.0:
             return observation.to(torch.float32, memory_format=layout)

@@ -14,6 +14,8 @@ from dqn_cli.replay.items import Items, ItemTable, item_bytes
 from dqn_cli.replay.samplers import Sampler
 from dqn_cli.replay.writer import NStepWriter
 
+_BYTES_AT_ONCE = 2**20
+
 
 class Replay:
     """A bounded buffer of transitions over a ring of frames.
@@ -116,6 +118,15 @@ class Replay:
             weight=torch.from_numpy(weights).to(self._device, torch.float32),
             key=keys,
         )
+
+    def at_once(self, batch_size: int) -> int:
+        """Returns how many batches may be one call of ``sample``: 1 where an update decides on the next draws.
+
+        Where it does not, as many as are still cheap to hold.
+        """
+        if not self._sampler.blind:
+            return 1
+        return max(1, _BYTES_AT_ONCE // (2 * batch_size * self.items.stack * self.frames.frame_bytes))
 
     def draw(self, count: int, step: int) -> tuple[IntArray, FloatArray]:
         """Draws keys ``[count]`` of living items and their importance weights ``[count]``, without their contents."""

@@ -118,7 +118,10 @@ class DenseHostFrames:
 
     def _write(self, first: int, frames: Array) -> FrameIds:
         ids = slots_of(first, len(frames), self.capacity)
-        self._frames[ids] = frames
+        begin, end = (first - 1) % self.capacity + 1, (first - 1) % self.capacity + 1 + len(frames)
+        # A slice is several times as quick as ids; those are needed where the ring begins anew.
+        rows = slice(begin, end) if end <= self.capacity + 1 else ids
+        self._frames[rows] = frames
         return ids
 
 
@@ -126,7 +129,10 @@ def slots_of(first: int, count: int, capacity: int) -> FrameIds:
     """Returns the ids of ``count`` frames numbered from ``first`` on, in a ring of ``capacity``."""
     if count > capacity:
         raise ValueError(f"{count} frames do not fit into a ring of {capacity}")
-    return ((np.arange(first - 1, first - 1 + count) % capacity) + 1).astype(np.int32)
+    begin = (first - 1) % capacity
+    if begin + count <= capacity:
+        return np.arange(begin + 1, begin + 1 + count, dtype=np.int32)
+    return ((np.arange(begin, begin + count) % capacity) + 1).astype(np.int32)
 
 
 def check_living(store: FrameStore, first: int, last: int) -> None:

@@ -46,7 +46,7 @@ class ItemTable:
     """
 
     def __init__(self, capacity: int, stack: int) -> None:
-        self.capacity = capacity
+        self.capacity, self.stack = capacity, stack
         self.tail = 0
         self.head = 0
         self._stack = np.zeros((capacity, stack), np.int32)
@@ -65,9 +65,12 @@ class ItemTable:
 
         ``oldest_frame`` must not decrease from call to call: then items also leave in the order of their keys.
         """
-        positions = np.arange(self.head, self.head + len(items)) % self.capacity
-        self._write(positions, items)
-        self._oldest_frame[positions] = oldest_frame
+        begin, count = self.head % self.capacity, len(items)
+        # A slice is several times as quick as positions; those are needed where the ring begins anew.
+        whole = begin + count <= self.capacity
+        rows = slice(begin, begin + count) if whole else np.arange(begin, begin + count) % self.capacity
+        self._write(rows, items)
+        self._oldest_frame[rows] = oldest_frame
         self.head += len(items)
         self.tail = max(self.tail, self.head - self.capacity)
 
@@ -132,12 +135,12 @@ class ItemTable:
         self._write(positions, items)
         self._oldest_frame[positions] = exported["oldest_frame"].numpy()[keep]
 
-    def _write(self, positions: IntArray, items: Items) -> None:
-        self._stack[positions] = items.stack
-        self._next_stack[positions] = items.next_stack
-        self._action[positions] = items.action
-        self._reward[positions] = items.reward
-        self._discount[positions] = items.discount
+    def _write(self, rows: slice | IntArray, items: Items) -> None:
+        self._stack[rows] = items.stack
+        self._next_stack[rows] = items.next_stack
+        self._action[rows] = items.action
+        self._reward[rows] = items.reward
+        self._discount[rows] = items.discount
 
 
 def item_bytes(stack: int) -> int:

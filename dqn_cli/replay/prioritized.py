@@ -51,6 +51,8 @@ class PrioritizedSampler:
         rng: The stream that the draws come from.
     """
 
+    blind = False
+
     def __init__(
         self, capacity: int, alpha: float, beta: Callable[[int], float], eps: float, rng: np.random.Generator
     ) -> None:

@@ -14,7 +14,13 @@ from dqn_cli.core.types import FloatArray, IntArray
 
 
 class Sampler(Protocol):
-    """Draws keys of living items; ``Stateful`` beside."""
+    """Draws keys of living items; ``Stateful`` beside.
+
+    Attributes:
+        blind: Whether ``reprioritize`` changes nothing, so that several batches may be drawn as one.
+    """
+
+    blind: bool
 
     def extend(self, tail: int, head: int) -> None:
         """Learns that exactly the keys in [``tail``, ``head``) are alive now."""
@@ -54,6 +60,8 @@ class UniformSampler:
     Args:
         rng: The stream that the draws come from.
     """
+
+    blind = True
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng

@@ -61,6 +61,8 @@ class NStepWriter:
         self._steps += 1
         if self._reward_clip is not None:
             reward = np.clip(reward, -self._reward_clip, self._reward_clip)
+        if self._n_step == 1:
+            return self._single(actions, reward, terminal, successor)
         self._open[:, column] = True
         self._stack[:, column] = self._current
         self._action[:, column] = actions
@@ -68,13 +70,27 @@ class NStepWriter:
         age = (column - self._columns) % self._n_step  # [n] steps since each window was opened
         self._reward += np.where(self._open, self._powers[age] * reward[:, None], 0.0)
 
-        next_stack = np.empty_like(self._current)
-        next_stack[:, :-1] = self._current[:, 1:]
-        next_stack[:, -1] = successor
-        self._current = next_stack
-
+        self._current = self._moved_on(successor)
         complete = self._open & ((terminal | truncated)[:, None] | (age == self._n_step - 1))
         return self._close(complete, age, terminal)
+
+    def _single(self, actions: IntArray, reward: FloatArray, terminal: BoolArray, successor: FrameIds) -> Items:
+        """Returns the items of one step, which are complete at once: no window is ever open."""
+        stack, self._current = self._current, self._moved_on(successor)
+        return Items(
+            stack=stack,
+            next_stack=self._current.copy(),  # `begin` writes into it
+            action=actions.astype(np.int32),
+            reward=reward.astype(np.float32),
+            discount=np.where(terminal, 0.0, self._powers[1]).astype(np.float32),
+        )
+
+    def _moved_on(self, successor: FrameIds) -> FrameIds:
+        """Returns the current stacks with ``successor [N]`` as their newest frames, in fresh memory."""
+        stack = np.empty_like(self._current)
+        stack[:, :-1] = self._current[:, 1:]
+        stack[:, -1] = successor
+        return stack
 
     def cut(self, mask: BoolArray) -> Items:
         """Closes the windows of the environments in ``mask [N]`` as truncated at the last step; returns their items."""

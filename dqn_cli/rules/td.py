@@ -28,9 +28,19 @@ def huber(error: Tensor, delta: float = 1.0) -> Tensor:
     return torch.nn.functional.huber_loss(error, torch.zeros_like(error), reduction="none", delta=delta)
 
 
+def huber_slope(error: Tensor, delta: float = 1.0) -> Tensor:
+    """Returns the derivative of ``huber``: the error, clipped to [-delta, delta]."""
+    return error.clamp(-delta, delta)
+
+
 def squared(error: Tensor) -> Tensor:
     """Returns 0.5 e^2, so that near zero its gradient is that of ``huber``."""
     return 0.5 * error.square()
+
+
+def squared_slope(error: Tensor) -> Tensor:
+    """Returns the derivative of ``squared``, which is the error."""
+    return error
 
 
 def select_action(values: Tensor, action: Tensor) -> Tensor:

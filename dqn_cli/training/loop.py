@@ -194,11 +194,13 @@ class TrainingLoop:
 
         One is left only where a stop is requested, unless ``to_the_end``.
         """
-        for _ in range(self._pacing.updates_until(self.step) - self._learner.updates):
+        while (due := self._pacing.updates_until(self.step) - self._learner.updates) > 0:
             if self.stop_requested and not to_the_end:
                 return False
-            batch = self._replay.sample(self._batch_size, self.step)
-            priority = self._learner.update(batch, self.step)
+            # A function of counts alone: who goes on after a stop makes the same updates at once.
+            count = min(due, self._learner.at_once(), self._replay.at_once(self._batch_size))
+            batch = self._replay.sample(count * self._batch_size, self.step)
+            priority = self._learner.update(batch, self.step, count)
             self._replay.reprioritize(batch.key, priority)
         return True
 

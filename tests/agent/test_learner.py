@@ -10,6 +10,7 @@ import torch
 
 from dqn_cli.agent.augmentation import Augmentations, Intensity
 from dqn_cli.agent.bootstrap import DoubleOptions, GreedyOptions
+from dqn_cli.agent.gradient import AutogradGradient
 from dqn_cli.agent.gradient_step import GradientStep
 from dqn_cli.agent.learner import Learner
 from dqn_cli.agent.objective import TemporalDifference, quantile_objective
@@ -20,7 +21,7 @@ from dqn_cli.core.rng import torch_stream
 from dqn_cli.core.schedules import LinearSchedule
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.networks.qnetwork import QNetwork
-from dqn_cli.rules.td import squared
+from dqn_cli.rules.td import squared, squared_slope
 from dqn_cli.schema import RunOptions
 from tests.agent.toys import WIDTH, batch, learner, noisy_implicit_quantile_network, random_batch, table
 from tests.core.saving import reloaded
@@ -85,12 +86,16 @@ class TestOneUpdate:
 
     def test_no_gradient_flows_through_the_bootstrap(self):
         # One weight is both the prediction and, as the bootstrap of this test has it, the next value.
-        online = table([[2.0]])
+        online, slow = table([[2.0]]), table([[2.0]])
         subject = Learner(
             online,
-            table([[2.0]]),
-            lambda online, _, b: online(b.next_observation).select(b.action).backup(b.reward, b.discount),
-            TemporalDifference(squared),
+            slow,
+            AutogradGradient(
+                online,
+                slow,
+                lambda online, _, b: online(b.next_observation).select(b.action).backup(b.reward, b.discount),
+                TemporalDifference(squared, squared_slope),
+            ),
             GradientStep(list(online.parameters()), torch.optim.SGD(online.parameters(), lr=1.0)),
             Polyak(1.0),
             Augmentations([], torch.Generator()),
@@ -105,7 +110,7 @@ class TestOneUpdate:
             NEVER,
             GreedyOptions(),
             online=table([[0.0, 0.0]]),
-            objective=TemporalDifference(squared),
+            objective=TemporalDifference(squared, squared_slope),
             max_grad_norm=limit,
         )
         # Mean losses of errors 36 and 48 on two actions: a gradient of (18, 24), norm 30.

@@ -13,7 +13,7 @@ from dqn_cli.agent.objective import TemporalDifference, categorical_objective, q
 from dqn_cli.agent.targets import PolyakOptions
 from dqn_cli.build import OBJECTIVES
 from dqn_cli.networks.outputs import CategoricalPrediction, QuantilePrediction, ScalarPrediction
-from dqn_cli.rules.td import huber, squared
+from dqn_cli.rules.td import huber, huber_slope, squared, squared_slope
 from tests.agent.toys import batch, learner, table
 
 
@@ -23,28 +23,28 @@ def prediction(*values: float, requires_grad: bool = False) -> ScalarPrediction:
 
 class TestLosses:
     def test_losses_and_priorities_by_hand(self):
-        losses, priority = TemporalDifference(huber)(prediction(1.0, 5.0, 0.0), prediction(1.5, 2.0, 0.0))
+        losses, priority = TemporalDifference(huber, huber_slope)(prediction(1.0, 5.0, 0.0), prediction(1.5, 2.0, 0.0))
         assert losses.tolist() == [0.125, 2.5, 0.0]
         assert priority.tolist() == [0.5, 3.0, 0.0]
 
     def test_the_priority_is_the_error_whatever_the_loss(self):
-        _, priority = TemporalDifference(squared)(prediction(1.0, 5.0), prediction(1.5, 2.0))
+        _, priority = TemporalDifference(squared, squared_slope)(prediction(1.0, 5.0), prediction(1.5, 2.0))
         assert priority.tolist() == [0.5, 3.0]
 
     def test_priorities_are_detached_and_losses_are_not(self):
-        losses, priority = TemporalDifference(huber)(prediction(1.0, requires_grad=True), prediction(3.0))
+        losses, priority = TemporalDifference(huber, huber_slope)(prediction(1.0, requires_grad=True), prediction(3.0))
         assert not priority.requires_grad
         assert losses.requires_grad
 
     def test_shapes_are_checked(self):
         wrong = ScalarPrediction(torch.zeros(2, 1))
         with pytest.raises(ValueError, match="one shape"):
-            TemporalDifference(huber)(prediction(1.0, 2.0), wrong)
+            TemporalDifference(huber, huber_slope)(prediction(1.0, 2.0), wrong)
 
     def test_predictions_of_another_head_are_refused(self):
         other: Any = torch.zeros(1)
         with pytest.raises(TypeError, match="ScalarPrediction, got ScalarPrediction and Tensor"):
-            TemporalDifference(huber)(prediction(1.0), other)
+            TemporalDifference(huber, huber_slope)(prediction(1.0), other)
 
     def test_names_of_losses(self):
         assert list(OBJECTIVES["scalar"]) == ["huber", "squared"]
@@ -52,14 +52,14 @@ class TestLosses:
         assert [OBJECTIVES["scalar"][name](*error)[0].item() for name in ("huber", "squared")] == [3.5, 8.0]
 
 
-def step_of_one_weight(sgd, errors, weights=None, loss=huber) -> float:
+def step_of_one_weight(sgd, errors, weights=None, loss=(huber, huber_slope)) -> float:
     """Returns how far one step of plain gradient descent moves the one weight of a network."""
     subject = learner(
         sgd,
         PolyakOptions(),
         GreedyOptions(),
         online=table([[0.0]]),
-        objective=TemporalDifference(loss),
+        objective=TemporalDifference(*loss),
     )
     count = len(errors)
     rows = [[0.0]] * count
@@ -75,7 +75,7 @@ class TestGradientOfOneWeight:
         assert step_of_one_weight(sgd, [error]) == pytest.approx(clipped)
 
     def test_the_squared_loss_does_not_clip(self, sgd):
-        assert step_of_one_weight(sgd, [8.0], loss=squared) == pytest.approx(8.0)
+        assert step_of_one_weight(sgd, [8.0], loss=(squared, squared_slope)) == pytest.approx(8.0)
 
     def test_each_error_is_clipped_not_their_mean(self, sgd):
         assert step_of_one_weight(sgd, [8.0, -0.5, 0.25]) == pytest.approx((1.0 - 0.5 + 0.25) / 3)

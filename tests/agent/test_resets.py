@@ -90,3 +90,12 @@ def test_singular_vectors_follow_a_reset_torso():
         if isinstance(layer, SpectralConv2d):
             exact = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
             assert layer.sigma().item() == pytest.approx(exact.item(), rel=0.05)
+
+
+def test_updates_at_once_end_with_a_reset():
+    subject = trained(0, every=3)
+    left = []
+    for number in range(4):
+        left.append(subject.at_once())
+        subject.update(random_batch(number), step=number)
+    assert left == [3, 2, 1, 3]

@@ -165,3 +165,16 @@ class TestPolyak:
 
     def test_state(self):
         Polyak(0.5).load_state_dict(reloaded(Polyak(0.5).state_dict()))
+
+
+@pytest.mark.parametrize(
+    ("options", "steady"),
+    [
+        (PeriodicOptions(every_updates=3), [3, 2, 1, 3, 2]),
+        (PeriodicOptions(every_steps=3), [None] * 5),
+        (PolyakOptions(), [1] * 5),
+    ],
+)
+def test_how_long_the_target_stands_still(options, steady):
+    rule = make(TARGETS, options)
+    assert [rule.steady(updates) for updates in range(5)] == steady

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dqn_cli.agent.augmentation import Augmentations
 from dqn_cli.agent.bootstrap import bellman
+from dqn_cli.agent.gradient import gradient_of
 from dqn_cli.agent.gradient_step import GradientStep
 from dqn_cli.agent.learner import Learner
 from dqn_cli.agent.objective import TemporalDifference
@@ -26,7 +27,7 @@ from dqn_cli.networks.noisy import noisy_factory
 from dqn_cli.networks.outputs import ScalarOutput
 from dqn_cli.networks.qnetwork import QNetwork
 from dqn_cli.networks.torsos import Mlp
-from dqn_cli.rules.td import huber
+from dqn_cli.rules.td import huber, huber_slope
 
 ACTIONS = 3
 WIDTH = 4
@@ -39,6 +40,7 @@ class TableNetwork(nn.Module):
         super().__init__()
         self.rows = nn.Parameter(torch.tensor(rows))
         self.generator = torch.Generator()
+        self.perceptron = None
 
     def resample(self) -> None:
         """A table has no noise."""
@@ -116,11 +118,12 @@ def learner(
         kwargs.pop("max_grad_norm", None),
         kwargs.pop("rate_factor", None),
     )
+    objective = kwargs.pop("objective", TemporalDifference(huber, huber_slope))
+    asks_online: bool = getattr(bootstrap, "asks_online")  # noqa: B009 every bootstrap says so
     return Learner(
         online,
         slow,
-        make(BOOTSTRAPS, bootstrap, bellman),
-        kwargs.pop("objective", TemporalDifference(huber)),
+        gradient_of(online, slow, make(BOOTSTRAPS, bootstrap, bellman), objective, asks_online),
         step,
         make(TARGETS, target),
         kwargs.pop("augmentations", Augmentations([], torch.Generator())),

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dqn_cli.agent.gradient import Measured
 from dqn_cli.agent.learner import Learner
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.compose import make_environments, make_training
@@ -136,14 +138,17 @@ def golden_run(name: str) -> dict[str, Any]:
 def _recorded(learner: Learner) -> list[float]:
     """Returns a list that gets the loss of each update of ``learner``."""
     losses: list[float] = []
-    update = learner.update
+    gradient = learner._gradient
 
-    def recorded_update(batch: Batch, step: int) -> torch.Tensor:
-        priority = update(batch, step)
-        losses.append(learner.report()["loss"])
-        return priority
+    class Recorded:
+        most = gradient.most
 
-    learner.update = recorded_update  # type: ignore[method-assign]
+        def __call__(self, batch: Batch, count: int, descend: Callable[[], None]) -> Measured:
+            measured = gradient(batch, count, descend)
+            losses.extend(measured.loss.tolist())
+            return measured
+
+    learner._gradient = Recorded()
     return losses
 
 

@@ -12,6 +12,7 @@ FRAMES, SAMPLERS, VECTOR = "dqn_cli/replay/frames.py", "dqn_cli/replay/samplers.
 RUNNING = "dqn_cli/envs/running.py"
 ATARI, LEARNER, EXPLORER = "dqn_cli/envs/atari.py", "dqn_cli/agent/learner.py", "dqn_cli/agent/explorer.py"
 PRIORITIZED, SUM_TREE = "dqn_cli/replay/prioritized.py", "dqn_cli/replay/sum_tree.py"
+GRADIENT, PERCEPTRON = "dqn_cli/agent/gradient.py", "dqn_cli/networks/perceptron.py"
 TD, OPTIMIZERS, TARGETS = "dqn_cli/rules/td.py", "dqn_cli/agent/optimizers.py", "dqn_cli/agent/targets.py"
 
 DEFECTS = (
@@ -60,8 +61,8 @@ DEFECTS = (
     Defect(
         "the newest frame at the wrong end of the stack",
         WRITER,
-        "next_stack[:, -1] = successor",
-        "next_stack[:, 0] = successor",
+        "stack[:, -1] = successor",
+        "stack[:, 0] = successor",
         "tests/replay/test_buffer.py",
     ),
     Defect("stacks across episodes", WRITER, "self._current[rows] = BLANK", "pass", "tests/replay/test_buffer.py"),
@@ -243,8 +244,8 @@ DEFECTS = (
     Defect(
         "beta that is never annealed",
         "dqn_cli/training/loop.py",
-        "self._replay.sample(self._batch_size, self.step)",
-        "self._replay.sample(self._batch_size, 0)",
+        "self._replay.sample(count * self._batch_size, self.step)",
+        "self._replay.sample(count * self._batch_size, 0)",
         "tests/replay/test_prioritized.py",
     ),
     Defect(
@@ -355,8 +356,8 @@ DEFECTS = (
     Defect(
         "targets from the online network",
         "dqn_cli/agent/bootstrap.py",
-        "output: Output = target(batch.next_observation)",
-        "output: Output = online(batch.next_observation)",
+        "output = target(batch.next_observation)",
+        "output = online(batch.next_observation)",
         "tests/agent/test_bootstrap.py",
     ),
     Defect(
@@ -381,15 +382,57 @@ DEFECTS = (
         "tests/rules/test_td.py",
     ),
     Defect(
+        "importance weights ignored where gradients are written out",
+        GRADIENT,
+        "(batch.weight[:, None] * (-1.0 / size))",
+        "(torch.ones_like(batch.weight)[:, None] * (-1.0 / size))",
+        "tests/agent/test_gradient.py",
+    ),
+    Defect(
+        "targets of several batches found before the online network has moved",
+        GRADIENT,
+        "if not self._asks_online else",
+        "if True else",
+        "tests/agent/test_gradient.py",
+    ),
+    Defect(
+        "a gradient through units that gave nothing",
+        PERCEPTRON,
+        "gradient = torch.ops.aten.threshold_backward(gradient.mm(weight), activations[number], 0)",
+        "gradient = gradient.mm(weight)",
+        "tests/networks/test_perceptron.py",
+    ),
+    Defect(
+        "the target network copied behind updates that were made at once",
+        TARGETS,
+        "return self._every - updates % self._every",
+        "return self._every",
+        "tests/training/test_loop.py",
+    ),
+    Defect(
+        "several batches drawn before the priorities of the first",
+        "dqn_cli/replay/prioritized.py",
+        "blind = False",
+        "blind = True",
+        "tests/training/test_loop.py",
+    ),
+    Defect(
+        "tiny numbers zero for the rest of the process",
+        "dqn_cli/core/tiny.py",
+        "torch.set_flush_denormal(False)",
+        "pass",
+        "tests/core/test_tiny.py",
+    ),
+    Defect(
         "importance weights ignored",
-        LEARNER,
+        GRADIENT,
         "(batch.weight * losses).mean()",
         "losses.mean()",
         "tests/agent/test_learner.py",
     ),
     Defect(
         "gradients of the update before kept",
-        "dqn_cli/agent/gradient_step.py",
+        GRADIENT,
         "parameter.grad = None",
         "pass",
         "tests/agent/test_learner.py",

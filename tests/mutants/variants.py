@@ -86,8 +86,8 @@ VARIANT_DEFECTS = (
     Defect(
         "Munchausen's policy of the next observation for the bonus",
         BOOTSTRAP,
-        "here: Output = target(batch.observation)",
-        "here: Output = target(batch.next_observation)",
+        "here = target(batch.observation)",
+        "here = target(batch.next_observation)",
         "tests/agent/test_bootstrap.py",
     ),
     Defect(
@@ -241,9 +241,7 @@ VARIANT_DEFECTS = (
         "values = there.values()",
         "tests/agent/test_advantage.py",
     ),
-    Defect(
-        "augmentations left out", LEARNER, "batch = self._augmentations(batch)", "pass", "tests/agent/test_learner.py"
-    ),
+    Defect("augmentations left out", LEARNER, "self._augmentations(batch)", "batch", "tests/agent/test_learner.py"),
     Defect(
         "the first augmentation of successors lost",
         AUGMENTATION,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dqn_cli.core.rng import stream
 from dqn_cli.replay.samplers import UniformSampler
@@ -36,6 +38,16 @@ def test_draws_are_independent_of_each_other():
     pairs = np.bincount(keys[::2] * 6 + keys[1::2], minlength=36)
     # Chi-square with 35 degrees of freedom: 1 in 10,000 lies above 75.
     assert ((pairs - 500) ** 2 / 500).sum() < 75
+
+
+@given(st.integers(1, 70), st.integers(1, 9), st.integers(1, 2**34), st.integers(0, 99))
+def test_several_batches_are_the_same_draws_at_once_and_one_by_one(size, count, living, seed):
+    together, apart = (UniformSampler(stream(seed, "replay")) for _ in range(2))
+    for sampler in (together, apart):
+        sampler.extend(7, 7 + living)
+    keys, _ = together.sample(count * size, 0)
+    assert keys.tolist() == [key for _ in range(count) for key in apart.sample(size, 0)[0].tolist()]
+    assert together.state_dict() == apart.state_dict()
 
 
 @pytest.mark.parametrize("kind", SAMPLERS)

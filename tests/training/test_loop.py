@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import pytest
@@ -110,7 +110,7 @@ class TestUpdates:
             method = getattr(owner, name)
 
             def call(*args):
-                log.append(name)
+                log.extend([name] * (args[2] if name == "update" else 1))  # several updates may be one call
                 if name == "act":
                     acted.append((args[1], training.learner.updates))
                 return method(*args)
@@ -135,9 +135,9 @@ class TestUpdates:
         training, pacing = start(options), pacing_of(options)
         update, seen = training.learner.update, []
 
-        def recorded(batch, step):
-            seen.append(step)
-            return update(batch, step)
+        def recorded(batch, step, count):
+            seen.extend([step] * count)
+            return update(batch, step, count)
 
         monkeypatch.setattr(training.learner, "update", recorded)
         list(training.loop.run())
@@ -267,6 +267,70 @@ class TestGoal:
         )
         events = list(start(options).loop.run())
         assert events[-1] == Finished(750, "goal reached")
+
+
+class TestUpdatesAtOnce:
+    """Bursts of many updates: what is one call, and that nobody can tell from what is learnt."""
+
+    LEARNING: ClassVar[dict[str, Any]] = {
+        "update_every_steps": 30,
+        "updates": 21,
+        "target": {"kind": "periodic", "every_updates": 10},
+    }
+    BURSTS: ClassVar[dict[str, Any]] = {"replay": {"warmup_steps": 40}, "learning": LEARNING}
+
+    def test_calls_end_where_the_target_network_moves_and_with_the_burst(self, start, monkeypatch):
+        training = start(run_options(**self.BURSTS, total_steps=102))
+        update, counts = training.learner.update, []
+
+        def recorded(batch, step, count):
+            counts.append(count)
+            assert len(batch.key) == 8 * count
+            return update(batch, step, count)
+
+        monkeypatch.setattr(training.learner, "update", recorded)
+        list(training.loop.run())
+        assert counts == [8, 2, 8, 2, 1, 8, 1, 8, 2, 2]  # 21 updates: 10 + 10 + 1; the next 21: 9 + 10 + 2
+
+    @pytest.mark.parametrize("bootstrap", ["greedy", "double", "munchausen", "advantage"])
+    @pytest.mark.parametrize(
+        "target",
+        [{"kind": "periodic", "every_updates": 10}, {"kind": "periodic", "every_steps": 10}, {"kind": "polyak"}],
+    )
+    def test_the_same_is_learnt_one_by_one(self, start, monkeypatch, bootstrap, target):
+        learning = {**self.LEARNING, "target": target, "bootstrap": {"kind": bootstrap}}
+        options = run_options(**{**self.BURSTS, "learning": learning})
+        together, apart = start(options), start(options)
+        monkeypatch.setattr(apart.learner, "at_once", lambda: 1)
+        for training in (together, apart):
+            list(training.loop.run())
+        assert together.learner.updates == apart.learner.updates > 60
+        for a, b in zip(weights(together), weights(apart), strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+        assert together.learner.report() == pytest.approx(apart.learner.report(), rel=1e-4)
+
+    def test_draws_that_depend_on_priorities_are_made_one_by_one(self, start):
+        assert start(run_options(replay={"sampler": {"kind": "prioritized"}})).replay.at_once(8) == 1
+        assert start(run_options()).replay.at_once(8) > 8
+
+    def test_a_stop_in_a_burst_leaves_its_rest_to_who_goes_on(self, start, monkeypatch, tmp_path):
+        whole, first, second = (start(run_options(**self.BURSTS)) for _ in range(3))
+        list(whole.loop.run())
+        update, calls = first.learner.update, []
+
+        def stopped(*args):
+            calls.append(args)
+            first.loop.stop_requested = len(calls) == 3
+            return update(*args)
+
+        monkeypatch.setattr(first.learner, "update", stopped)
+        list(first.loop.run())
+        assert first.learner.updates == 18
+        state = reloaded(state_of(first))
+        ReplaySegments(tmp_path).load(second.replay, ReplaySegments(tmp_path).save(first.replay))
+        take_over(second, state)
+        list(second.loop.run())
+        assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
 
 
 class TestStop:

@@ -140,14 +140,17 @@ def time_parts(training: Training, options: RunOptions, device: torch.device, se
     """Times each part by itself; the replay must be filled. The environments are stepped last, and not stored."""
     environments, replay, learner = training.environments, training.replay, training.learner
     spec, size, rng = environments.spec, options.learning.batch_size, np.random.default_rng(0)
-    batches = [replay.sample(size, 0) for _ in range(_BATCHES)]
+    most = min(options.learning.updates, learner.most_at_once, replay.at_once(size))
+    batches = {count: [replay.sample(count * size, 0) for _ in range(_BATCHES)] for count in range(1, most + 1)}
     number = 0
 
-    def update() -> None:
+    def update() -> int:
         nonlocal number
-        batch = batches[number % _BATCHES]
-        replay.reprioritize(batch.key, learner.update(batch, options.total_steps))
+        count = min(most, learner.at_once())  # as the loop does
+        batch = batches[count][number % _BATCHES]
+        replay.reprioritize(batch.key, learner.update(batch, options.total_steps, count))
         number += 1
+        return count
 
     def step() -> None:
         environments.send(rng.integers(spec.num_actions, size=spec.num_envs))
@@ -164,14 +167,14 @@ def time_parts(training: Training, options: RunOptions, device: torch.device, se
 
 
 def _milliseconds(call: Callable[[], object], device: torch.device, seconds: float) -> tuple[float, float, float]:
-    """Returns median, 10th and 90th percentile of the times of a call."""
+    """Returns median, 10th and 90th percentile of the times of a call; one that returns a count stands for so many."""
     times: list[float] = []
     end = time.perf_counter() + seconds
     while len(times) < _LEAST_TIMES + 1 or time.perf_counter() < end:
         synchronize(device)
         begun = time.perf_counter()
-        call()
+        count = call()
         synchronize(device)
-        times.append(1e3 * (time.perf_counter() - begun))
+        times.append(1e3 * (time.perf_counter() - begun) / (count if isinstance(count, int) else 1))
     ordered = sorted(times[1:])  # the first may allocate
     return statistics.median(ordered), ordered[len(ordered) // 10], ordered[len(ordered) * 9 // 10]
