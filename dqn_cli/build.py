@@ -28,7 +28,7 @@ from dqn_cli.agent.optimizers import (
     AdamWOptions,
     CosineRateOptions,
     LinearRateOptions,
-    RMSPropInsideRoot,
+    RMSProp,
     RMSPropOptions,
 )
 from dqn_cli.agent.targets import PeriodicBySteps, PeriodicByUpdates, PeriodicOptions, Polyak, PolyakOptions
@@ -137,11 +137,11 @@ RATE_SCHEDULES: Table = {
     "cosine": Kind(CosineRateOptions, lambda o, total: CosineSchedule(1.0, o.end_factor, o.over_steps or total)),
 }
 
-# (options, parameters) -> torch.optim.Optimizer
+# (options, parameters) -> Optimizer
 OPTIMIZERS: Table = {
     "adam": Kind(AdamOptions, lambda o, p: Adam(p, o.lr, o.eps)),
     "adamw": Kind(AdamWOptions, lambda o, p: Adam(p, o.lr, o.eps, weight_decay=o.weight_decay)),
-    "rmsprop": Kind(RMSPropOptions, lambda o, p: _rmsprop(o, p)),
+    "rmsprop": Kind(RMSPropOptions, lambda o, p: RMSProp(p, o.lr, o.decay, o.eps, o.centered, o.eps_inside_sqrt)),
 }
 
 # (options) -> TargetUpdate
@@ -177,9 +177,3 @@ def _streams(o: Any, inputs: HeadInputs, atoms: int) -> torch.nn.Module:
 
 def _emulator_threads(o: AtariOptions) -> int:
     return min(o.num_envs, available_cores()) if o.threads == "auto" else o.threads
-
-
-def _rmsprop(o: RMSPropOptions, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    if o.eps_inside_sqrt:
-        return RMSPropInsideRoot(parameters, o.lr, o.decay, o.eps, o.centered)
-    return torch.optim.RMSprop(parameters, lr=o.lr, alpha=o.decay, eps=o.eps, centered=o.centered)

@@ -49,7 +49,9 @@ class Hardware:
         if self.deterministic:
             # cuBLAS reads this when its first handle is made, and is not deterministic without it.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(self.deterministic)
+        # Asked first: to set it imports torch's compiler, which takes a second.
+        if self.deterministic != torch.are_deterministic_algorithms_enabled():
+            torch.use_deterministic_algorithms(self.deterministic)
 
 
 def resolve_hardware(options: RunOptions) -> Hardware:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import nn
 
-from dqn_cli.agent.optimizers import limit_norm
+from dqn_cli.agent.optimizers import Optimizer, limit_norm
 from dqn_cli.core.stateful import State, detached
 
 
@@ -24,7 +24,7 @@ class GradientStep:
     def __init__(
         self,
         parameters: Sequence[nn.Parameter],
-        optimizer: torch.optim.Optimizer,
+        optimizer: Optimizer | torch.optim.Optimizer,
         max_norm: float | None = None,
         rate_factor: Callable[[int], float] | None = None,
     ) -> None:

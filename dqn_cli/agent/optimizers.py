@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from math import hypot
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dqn_cli.core.options import Fraction, Options, PositiveCount, PositiveFloat
+from dqn_cli.core.stateful import State
 
 
 class AdamOptions(Options):
@@ -59,7 +61,77 @@ class CosineRateOptions(Options):
     over_steps: PositiveCount | None = Field(None, description="Agent steps until then; null: total_steps.")
 
 
-class Adam(torch.optim.Optimizer):
+class Optimizer(ABC):
+    """Moves parameters against the gradients that they carry; ``Stateful``, in the format of `torch.optim.Optimizer`.
+
+    It is not one of those: the first that is made in a process imports torch's compiler, for two seconds of every run.
+
+    Args:
+        parameters: What to optimise.
+        settings: Numbers of the one group that all of them are in.
+
+    Attributes:
+        param_groups: The group: ``params`` and the settings, which may change between steps.
+        state: What is known of each parameter; one that is taken out starts like new.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], **settings: Any) -> None:
+        self.param_groups: list[dict[str, Any]] = [{"params": list(parameters), **settings}]
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Takes one step; parameters without a gradient stay."""
+        (group,) = self.param_groups
+        parameters = [p for p in group["params"] if p.grad is not None]
+        if not parameters:
+            return
+        for p in parameters:
+            if p not in self.state:
+                self.state[p] = self._begin(p)
+        self._move(parameters, [p.grad for p in parameters], [self.state[p] for p in parameters], group)
+
+    @abstractmethod
+    def _begin(self, parameter: Tensor) -> dict[str, Tensor]:
+        """Returns what is known of a parameter before its first step."""
+
+    @abstractmethod
+    def _move(
+        self, parameters: list[Tensor], gradients: list[Tensor], states: list[dict[str, Tensor]], group: dict[str, Any]
+    ) -> None:
+        """Moves the parameters, and brings their states up to date."""
+
+    def state_dict(self) -> State:
+        """Returns settings and states, parameters numbered in their order; tensors are those in use."""
+        (group,) = self.param_groups
+        numbers = {parameter: number for number, parameter in enumerate(group["params"])}
+        return {
+            "state": {numbers[parameter]: dict(state) for parameter, state in self.state.items()},
+            "param_groups": [{**group, "params": list(numbers.values())}],
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes over settings and states that ``state_dict`` returned.
+
+        Raises:
+            ValueError: They are of other parameters.
+        """
+        (own,), (saved,) = self.param_groups, state["param_groups"]
+        parameters = own["params"]
+        if saved["params"] != list(range(len(parameters))):
+            raise ValueError(f"the optimiser's state is of {len(saved['params'])} parameters, not {len(parameters)}")
+        taken: dict[Tensor, dict[str, Tensor]] = {}
+        for number, saved_state in state["state"].items():
+            parameter = parameters[number]
+            fresh = self._begin(parameter)
+            if {name: value.shape for name, value in fresh.items()} != {n: v.shape for n, v in saved_state.items()}:
+                raise ValueError(f"the optimiser's state of parameter {number} does not fit it")
+            taken[parameter] = {name: value.to(parameter.device) for name, value in saved_state.items()}
+        self.state = taken
+        own.update({**saved, "params": parameters})
+
+
+class Adam(Optimizer):
     """Adam with torch's fused kernels, bit for bit ``torch.optim.Adam(fused=True)`` or ``AdamW(fused=True)``.
 
     What torch does around its kernel takes longer than the kernel where a network is small.
@@ -80,93 +152,87 @@ class Adam(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,
     ) -> None:
-        # `fused` tells load_state_dict that the counts of steps belong on the device.
-        defaults = {"lr": lr, "eps": eps, "betas": betas, "weight_decay": weight_decay, "fused": True}
-        super().__init__(parameters, defaults)
+        super().__init__(parameters, lr=lr, eps=eps, betas=betas, weight_decay=weight_decay)
         self._kernel = torch._fused_adamw_ if weight_decay else torch._fused_adam_
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Takes one step from the gradients that the parameters carry."""
-        if closure is not None:
-            raise ValueError("a closure is not supported: call backward() before step()")
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if not parameters:
-                continue
-            for p in parameters:
-                if not self.state[p]:
-                    self.state[p] = {
-                        "step": torch.zeros((), device=p.device),
-                        "exp_avg": torch.zeros_like(p),
-                        "exp_avg_sq": torch.zeros_like(p),
-                    }
-            states = [self.state[p] for p in parameters]
-            steps = [state["step"] for state in states]
-            torch._foreach_add_(steps, 1)
-            beta1, beta2 = group["betas"]
-            self._kernel(
-                parameters,
-                [p.grad for p in parameters],
-                [state["exp_avg"] for state in states],
-                [state["exp_avg_sq"] for state in states],
-                [],
-                steps,
-                lr=group["lr"],
-                beta1=beta1,
-                beta2=beta2,
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-                amsgrad=False,
-                maximize=False,
-            )
+    def _begin(self, parameter: Tensor) -> dict[str, Tensor]:
+        return {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
 
-    # torch wraps the method of each optimiser that does not say so, for hooks that nobody has here.
-    step.hooked = True  # type: ignore[attr-defined]
+    def _move(
+        self, parameters: list[Tensor], gradients: list[Tensor], states: list[dict[str, Tensor]], group: dict[str, Any]
+    ) -> None:
+        steps = [state["step"] for state in states]
+        torch._foreach_add_(steps, 1)
+        beta1, beta2 = group["betas"]
+        self._kernel(
+            parameters,
+            gradients,
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            steps,
+            lr=group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            amsgrad=False,
+            maximize=False,
+        )
 
 
-class RMSPropInsideRoot(torch.optim.Optimizer):
-    """RMSProp with epsilon inside the root: ``p -= lr * g / sqrt(v - m^2 + eps)``.
+class RMSProp(Optimizer):
+    """RMSProp with epsilon inside the root, ``p -= lr * g / sqrt(v + eps)``, or outside, ``lr * g / (sqrt(v) + eps)``.
 
-    ``v`` and ``m`` are moving averages of g^2 and g; ``m`` is left out where not centred. This is the optimiser of
-    the Lua DQN code, which torch does not have.
+    ``v`` is the moving average of g^2, less the square of that of g where centred. The Lua DQN code has epsilon inside,
+    torch outside.
 
     Args:
         parameters: What to optimise.
         lr: Step size.
         decay: Decay of the moving averages.
-        eps: Added to the variance.
+        eps: Added to the variance, or to its root.
         centered: Whether the mean is subtracted.
+        eps_inside_sqrt: Whether epsilon is added to the variance.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float, eps: float, centered: bool) -> None:
-        super().__init__(parameters, {"lr": lr, "decay": decay, "eps": eps, "centered": centered})
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        decay: float,
+        eps: float,
+        centered: bool,
+        eps_inside_sqrt: bool = True,
+    ) -> None:
+        super().__init__(parameters, lr=lr, decay=decay, eps=eps, centered=centered)
+        self._inside = eps_inside_sqrt
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Takes one step from the gradients that the parameters carry."""
-        if closure is not None:
-            raise ValueError("a closure is not supported: call backward() before step()")
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if not parameters:
-                continue
-            gradients = [p.grad for p in parameters]
-            for p in parameters:
-                if not self.state[p]:
-                    self.state[p] = {"square": torch.zeros_like(p), "mean": torch.zeros_like(p)}
-            squares = [self.state[p]["square"] for p in parameters]
-            means = [self.state[p]["mean"] for p in parameters]
-            torch._foreach_mul_(squares, group["decay"])
-            torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - group["decay"])
-            variances = torch._foreach_add(squares, group["eps"])
-            if group["centered"]:
-                torch._foreach_lerp_(means, gradients, 1.0 - group["decay"])
-                torch._foreach_addcmul_(variances, means, means, value=-1.0)
-                # v - m^2 is never negative, but rounding makes it so where the gradient hardly varies.
-                torch._foreach_clamp_min_(variances, group["eps"])
-            torch._foreach_sqrt_(variances)
-            torch._foreach_addcdiv_(parameters, gradients, variances, value=-group["lr"])
+    def _begin(self, parameter: Tensor) -> dict[str, Tensor]:
+        return {"square": torch.zeros_like(parameter), "mean": torch.zeros_like(parameter)}
+
+    def _move(
+        self, parameters: list[Tensor], gradients: list[Tensor], states: list[dict[str, Tensor]], group: dict[str, Any]
+    ) -> None:
+        squares = [state["square"] for state in states]
+        means = [state["mean"] for state in states]
+        torch._foreach_mul_(squares, group["decay"])
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - group["decay"])
+        inside = group["eps"] if self._inside else 0.0
+        variances = torch._foreach_add(squares, inside)
+        if group["centered"]:
+            torch._foreach_lerp_(means, gradients, 1.0 - group["decay"])
+            torch._foreach_addcmul_(variances, means, means, value=-1.0)
+            # v - m^2 is never negative, but rounding makes it so where the gradient hardly varies.
+            torch._foreach_clamp_min_(variances, inside)
+        torch._foreach_sqrt_(variances)
+        if not self._inside:
+            torch._foreach_add_(variances, group["eps"])
+        torch._foreach_addcdiv_(parameters, gradients, variances, value=-group["lr"])
 
 
 @torch.no_grad()

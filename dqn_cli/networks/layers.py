@@ -21,9 +21,25 @@ NormFactory = Callable[[int], nn.Module]
 """(features) -> layer that normalises them."""
 
 
+class Linear(nn.Linear):
+    """A linear layer whose weights are whatever its memory held, until somebody draws them."""
+
+    def reset_parameters(self) -> None:
+        """Draws nothing: torch would draw from the global generator."""
+
+
+class Convolution(nn.Conv2d):
+    """A convolution whose weights are whatever its memory held, until somebody draws them."""
+
+    def reset_parameters(self) -> None:
+        """Draws nothing: torch would draw from the global generator."""
+
+
 @torch.no_grad()
 def fan_in_uniform(weight: Tensor, bias: Tensor | None, generator: torch.Generator) -> None:
     """Draws weights and biases from U(-1/sqrt(fan in), 1/sqrt(fan in)): torch's and the Nature code's rule."""
+    if weight.is_meta:  # there is nothing to fill, and torch would import its compiler for a second to find that out
+        return
     bound = 1.0 / sqrt(weight[0].numel())
     for parameter in (weight, bias):
         if parameter is not None:
@@ -34,9 +50,7 @@ def linear_factory(generator: torch.Generator) -> LinearFactory:
     """Returns a factory of linear layers whose weights come from ``generator``."""
 
     def linear(inputs: int, outputs: int) -> nn.Linear:
-        layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-            nn.Linear, inputs, outputs, device=torch.get_default_device()
-        )
+        layer = Linear(inputs, outputs)
         fan_in_uniform(layer.weight, layer.bias, generator)
         return layer
 
@@ -47,9 +61,7 @@ def convolution(
     channels: tuple[int, int], kernel: int, stride: int, generator: torch.Generator, padding: int = 0
 ) -> nn.Conv2d:
     """Returns a square convolution from ``channels[0]`` to ``channels[1]``, with zeros for padding."""
-    layer: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-        nn.Conv2d, *channels, kernel_size=kernel, stride=stride, padding=padding, device=torch.get_default_device()
-    )
+    layer = Convolution(*channels, kernel_size=kernel, stride=stride, padding=padding)
     fan_in_uniform(layer.weight, layer.bias, generator)
     return layer
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from dqn_cli.networks.heads import PlainStream, ScalarHead
+from dqn_cli.networks.layers import Linear
 from dqn_cli.networks.torsos import Mlp
 
 
@@ -62,6 +63,6 @@ def perceptron_of(torso: nn.Module, head: nn.Module) -> Perceptron | None:
         return None
     modules = [*torso.layers, *head.streams.body]
     layers, rectifiers = [*modules[::2], head.streams.out], modules[1::2]
-    if any(type(module) is not nn.Linear for module in layers) or any(type(m) is not nn.ReLU for m in rectifiers):
+    if any(type(module) is not Linear for module in layers) or any(type(m) is not nn.ReLU for m in rectifiers):
         return None  # noisy or normalised
-    return Perceptron([layer for layer in layers if isinstance(layer, nn.Linear)])
+    return Perceptron([layer for layer in layers if isinstance(layer, Linear)])

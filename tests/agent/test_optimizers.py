@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from dqn_cli.agent.optimizers import Adam, AdamOptions, AdamWOptions, RMSPropInsideRoot, RMSPropOptions, limit_norm
+from dqn_cli.agent.optimizers import Adam, AdamOptions, AdamWOptions, Optimizer, RMSProp, RMSPropOptions, limit_norm
 from dqn_cli.build import OPTIMIZERS
 from dqn_cli.core.kinds import make
 from tests.core.saving import reloaded
@@ -17,7 +17,7 @@ GRADIENTS = [[0.5, -2.0, 1e-3], [-0.25, -1.0, 2e-3], [4.0, 0.0, -5e-3]]
 START = [1.0, -1.0, 0.0]
 
 
-def steps(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter, gradients) -> torch.Tensor:
+def steps(optimizer: Optimizer, parameter: torch.nn.Parameter, gradients) -> torch.Tensor:
     for gradient in gradients:
         parameter.grad = torch.tensor(gradient, dtype=parameter.dtype)
         optimizer.step()
@@ -66,7 +66,7 @@ class TestRMSProp:
     def test_a_gradient_that_never_varies_stays_finite(self):
         # v - m^2 is rounding noise then, which outweighs a small eps.
         parameter = torch.nn.Parameter(torch.zeros(200))
-        optimizer = RMSPropInsideRoot([parameter], 1e-3, 0.95, 9.765625e-6, True)
+        optimizer = RMSProp([parameter], 1e-3, 0.95, 9.765625e-6, True)
         parameter.grad = torch.logspace(-3, 5, 200)
         for _ in range(400):
             optimizer.step()
@@ -74,16 +74,12 @@ class TestRMSProp:
 
     def test_parameters_without_gradient_stay(self):
         used, unused = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.ones(1))
-        optimizer = RMSPropInsideRoot([used, unused], 0.1, 0.9, 0.01, True)
+        optimizer = RMSProp([used, unused], 0.1, 0.9, 0.01, True)
         optimizer.step()
         used.grad = torch.ones(1)
         optimizer.step()
         assert used.item() < 0.0
         assert unused.item() == 1.0
-
-    def test_a_closure_is_refused(self):
-        with pytest.raises(ValueError, match="closure"):
-            RMSPropInsideRoot([torch.nn.Parameter(torch.zeros(1))], 0.1, 0.9, 0.01, True).step(lambda: 0.0)
 
 
 REFERENCES = {
@@ -118,10 +114,6 @@ class TestAdam:
         optimizer.step()
         assert used.item() < 0.0
         assert unused.item() == 1.0
-
-    def test_a_closure_is_refused(self):
-        with pytest.raises(ValueError, match="closure"):
-            Adam([torch.nn.Parameter(torch.zeros(1))], 0.1, 1e-8).step(lambda: 0.0)
 
     def test_one_step_in_closed_form(self):
         # Bias correction makes the first moments g and g^2: a step of lr g / (|g| + eps).
@@ -175,3 +167,41 @@ def test_a_restored_optimizer_takes_the_same_steps(options):
     restored = make(OPTIMIZERS, options, [twin])
     restored.load_state_dict(reloaded(optimizer.state_dict()))
     assert torch.equal(steps(optimizer, parameter, GRADIENTS), steps(restored, twin, GRADIENTS))
+
+
+class TestOptimizerState:
+    """In the format of torch's own, so that a checkpoint does not depend on whose class it was."""
+
+    def test_it_is_that_of_torch(self):
+        ours, theirs = (torch.nn.Parameter(torch.tensor(START)) for _ in range(2))
+        subject = make(OPTIMIZERS, AdamOptions(lr=0.01), [ours])
+        reference = torch.optim.Adam([theirs], lr=0.01, fused=True)
+        steps(subject, ours, GRADIENTS)
+        for gradient in GRADIENTS:
+            theirs.grad = torch.tensor(gradient)
+            reference.step()
+        own, expected = subject.state_dict(), reference.state_dict()
+        assert own["state"].keys() == expected["state"].keys()
+        for name, value in expected["state"][0].items():
+            assert torch.equal(own["state"][0][name], value), name
+        assert own["param_groups"][0]["params"] == expected["param_groups"][0]["params"]
+        twin = make(OPTIMIZERS, AdamOptions(lr=0.5), [torch.nn.Parameter(torch.tensor(START))])
+        twin.load_state_dict(reloaded(expected))
+        assert twin.param_groups[0]["lr"] == 0.01
+
+    @pytest.mark.parametrize("options", [AdamOptions(), RMSPropOptions(), RMSPropOptions(eps_inside_sqrt=False)])
+    def test_of_other_parameters_it_is_refused(self, options):
+        def made(*shapes: tuple[int, ...]) -> Optimizer:
+            optimizer: Optimizer = make(
+                OPTIMIZERS, options, [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
+            )
+            for parameter in optimizer.param_groups[0]["params"]:
+                parameter.grad = torch.ones_like(parameter)
+            optimizer.step()
+            return optimizer
+
+        state = made((3,), (2,)).state_dict()
+        with pytest.raises(ValueError, match="of 2 parameters, not 1"):
+            made((3,)).load_state_dict(state)
+        with pytest.raises(ValueError, match="of parameter 1 does not fit it"):
+            made((3,), (4,)).load_state_dict(state)

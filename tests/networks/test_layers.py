@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dqn_cli.core.rng import torch_stream
-from dqn_cli.networks.layers import convolution, linear_factory, rectified_stack
+from dqn_cli.networks.layers import Linear, convolution, linear_factory, rectified_stack
 
 
 def linear(inputs, outputs, seed=0) -> Any:
@@ -63,7 +63,7 @@ def test_a_convolution_has_the_padding_that_it_is_given():
 def test_rectified_stack():
     layers, width = rectified_stack(6, [5, 4], linear_factory(torch_stream(0, "network")))
     assert width == 4
-    assert [type(layer) for layer in layers] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU]
+    assert [type(layer) for layer in layers] == [Linear, nn.ReLU, Linear, nn.ReLU]
     assert [layer.weight.shape for layer in layers if isinstance(layer, nn.Linear)] == [(5, 6), (4, 5)]
     empty, width = rectified_stack(6, [], linear_factory(torch_stream(0, "network")))
     features = torch.randn(2, 6, generator=torch_stream(0, "features"))
@@ -75,7 +75,7 @@ def test_a_norm_stands_between_each_layer_and_its_relu():
     plain, normed = (
         rectified_stack(6, [5, 4], linear_factory(torch_stream(0, "network")), norm)[0] for norm in (None, nn.LayerNorm)
     )
-    kinds = [nn.Linear, nn.LayerNorm, nn.ReLU]
+    kinds = [Linear, nn.LayerNorm, nn.ReLU]
     assert [type(layer) for layer in normed] == [*kinds, *kinds]
     assert [layer.normalized_shape for layer in normed if isinstance(layer, nn.LayerNorm)] == [(5,), (4,)]
     linears = [[layer.weight for layer in stack if isinstance(layer, nn.Linear)] for stack in (plain, normed)]
