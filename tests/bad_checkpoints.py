@@ -118,7 +118,7 @@ BAD: dict[str, tuple[Writer, str]] = {
     "a config of great depth": (lambda bad, good: _deep(bad, good), "'config'"),
     "a config with a long text": (changed(config={"env": {"id": "x" * 1_000_000}}), "'config'"),
     "a config of tensors": (changed(config={"seed": torch.zeros(2)}), "'config'"),
-    "newer": (changed(schema=99), "schema 99, this version of dqn reads up to 2; use dqn_cli 0.1.0 or later"),
+    "newer": (changed(schema=99), "schema 99, this version of dqn reads up to 3; use dqn_cli 0.1.0 or later"),
     "newer, of nobody": (changed(schema=99, versions=[1]), "use the version that wrote it"),
     "odd versions": (changed(versions={"torch": 2}), "'versions'"),
     "odd schema": (changed(schema=torch.zeros(40, 40)), "'schema'"),

@@ -32,6 +32,11 @@ class Measured:
     priority: Tensor
 
 
+_BATCHES_AT_ONCE = 8
+_SMALL_PARAMETERS = 2**18
+"""Of a network whose updates take a millisecond: only what is short gains, and a stop waits for all of a call."""
+
+
 class Gradient(Protocol):
     """Measures batches and leaves the gradient of each one's loss in the parameters of the online network.
 
@@ -101,9 +106,6 @@ class PerceptronGradient:
         asks_online: Whether targets depend on the online network too, and so on the update before.
     """
 
-    most = 8
-    """Batches whose activations fit into a cache, with two layers of 256 units and batches of 64."""
-
     def __init__(
         self,
         online: QNetwork,
@@ -116,6 +118,7 @@ class PerceptronGradient:
         self._online, self._target = online, target
         self._bootstrap, self._objective = bootstrap, objective
         self._perceptron, self._asks_online = perceptron, asks_online
+        self.most = _BATCHES_AT_ONCE if perceptron.size <= _SMALL_PARAMETERS else 1
 
     @torch.no_grad()
     def __call__(self, batch: Batch, count: int, descend: Callable[[], None]) -> Measured:

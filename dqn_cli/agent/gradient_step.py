@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
-import torch
 from torch import nn
 
-from dqn_cli.agent.optimizers import Optimizer, limit_norm
+from dqn_cli.agent.optimizers import limit_norm
 from dqn_cli.core.stateful import State, detached
+
+
+class Optimizes(Protocol):
+    """What a step needs of an optimiser: ours and torch's have it."""
+
+    param_groups: list[dict[str, Any]]
+    state: Any
+
+    def step(self) -> Any:
+        """Moves the parameters against the gradients that they carry."""
+        ...
+
+    def state_dict(self) -> State:
+        """Returns settings and moments."""
+        ...
+
+    def load_state_dict(self, state: State) -> None:
+        """Takes over what ``state_dict`` returned."""
+        ...
 
 
 class GradientStep:
@@ -24,7 +43,7 @@ class GradientStep:
     def __init__(
         self,
         parameters: Sequence[nn.Parameter],
-        optimizer: Optimizer | torch.optim.Optimizer,
+        optimizer: Optimizes,
         max_norm: float | None = None,
         rate_factor: Callable[[int], float] | None = None,
     ) -> None:

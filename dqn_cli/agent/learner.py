@@ -1,4 +1,4 @@
-"""The learner: one gradient step from one batch."""
+"""The learner: from batches to gradient steps, and all that moves with them."""
 
 from __future__ import annotations
 
@@ -76,7 +76,12 @@ class Learner:
 
         Returns:
             Priorities ``[count * B]``, on the device.
+
+        Raises:
+            ValueError: So many updates are not one call now.
         """
+        if not 1 <= count <= self.at_once():
+            raise ValueError(f"count must be 1 to {self.at_once()} now, got {count}")
         with self._arithmetic:
             self._target_update.before_update(self.online, self.target, step)
             self.online.resample()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from math import hypot
+from math import hypot, isfinite
 from typing import Any, Literal
 
 import torch
@@ -114,21 +114,38 @@ class Optimizer(ABC):
         """Takes over settings and states that ``state_dict`` returned.
 
         Raises:
-            ValueError: They are of other parameters.
+            ValueError: They are of other parameters or of another optimiser.
         """
         (own,), (saved,) = self.param_groups, state["param_groups"]
         parameters = own["params"]
         if saved["params"] != list(range(len(parameters))):
             raise ValueError(f"the optimiser's state is of {len(saved['params'])} parameters, not {len(parameters)}")
+        if saved.keys() != own.keys() or any(not _alike(saved[name], own[name]) for name in own.keys() - {"params"}):
+            raise ValueError("the optimiser's settings are those of another one")
         taken: dict[Tensor, dict[str, Tensor]] = {}
-        for number, saved_state in state["state"].items():
-            parameter = parameters[number]
-            fresh = self._begin(parameter)
-            if {name: value.shape for name, value in fresh.items()} != {n: v.shape for n, v in saved_state.items()}:
+        for number, found in state["state"].items():
+            if type(number) is not int or not 0 <= number < len(parameters):
+                raise ValueError(f"the optimiser's state names a parameter {number!r}")
+            taken[parameters[number]] = fresh = self._begin(parameters[number])
+            if {name: _form(value) for name, value in fresh.items()} != {name: _form(v) for name, v in found.items()}:
                 raise ValueError(f"the optimiser's state of parameter {number} does not fit it")
-            taken[parameter] = {name: value.to(parameter.device) for name, value in saved_state.items()}
+            for name, value in fresh.items():
+                value.copy_(found[name])
         self.state = taken
         own.update({**saved, "params": parameters})
+
+
+def _form(value: Tensor) -> tuple[torch.Size, torch.dtype, torch.layout]:
+    return value.shape, value.dtype, value.layout
+
+
+def _alike(saved: Any, own: Any) -> bool:
+    """Returns whether a saved setting can stand for ``own``: of one type, and a finite number where that is one."""
+    if isinstance(own, tuple):
+        # A file may keep tuples as lists.
+        pairs = isinstance(saved, tuple | list) and len(saved) == len(own)
+        return pairs and all(_alike(*pair) for pair in zip(saved, own, strict=True))
+    return type(saved) is type(own) and (not isinstance(own, float) or isfinite(saved))
 
 
 class Adam(Optimizer):
@@ -245,7 +262,8 @@ def limit_norm(parameters: Sequence[Tensor], max_norm: float) -> None:
     if not gradients:
         return
     norms = torch._foreach_norm(gradients)
-    if norms[0].device.type == "cpu" and hypot(*(norm.item() for norm in norms)) < (1.0 - 1e-6) * max_norm:
+    # The 1e-6 that is added is torch's; what is so near the limit that rounding decides is left to its arithmetic.
+    if norms[0].device.type == "cpu" and hypot(*(norm.item() for norm in norms)) + 1e-6 < (1.0 - 1e-6) * max_norm:
         return
     norm = torch.linalg.vector_norm(torch.stack(norms))
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp(max=1.0))

@@ -16,11 +16,11 @@ class TargetUpdate(Protocol):
     """Moves the target network; ``Stateful`` beside."""
 
     def before_update(self, online: nn.Module, target: nn.Module, step: int) -> None:
-        """Is called before each update, with the agent step."""
+        """Is called before updates, with the agent step at which they are made."""
         ...
 
     def after_update(self, online: nn.Module, target: nn.Module, updates: int) -> None:
-        """Is called after each update, with the count of updates."""
+        """Is called after one update, or several among which it was steady, with the count of all so far."""
         ...
 
     def steady(self, updates: int) -> int | None:

@@ -1,7 +1,7 @@
 """Networks that are nothing but linear layers and ReLU, written out.
 
 What autograd does around such layers can take longer than the layers. The kernels are those that it calls, in the same
-order on the same numbers, and so are the bits.
+order: values are the same bits, gradients the same but for rounding.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ class Perceptron:
 
     def __init__(self, layers: Sequence[nn.Linear]) -> None:
         self._parameters = [(layer.weight, layer.bias) for layer in layers]
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return sum(weight.numel() + bias.numel() for weight, bias in self._parameters)
 
     def activations(self, inputs: Tensor) -> list[Tensor]:
         """Returns ``inputs [B, F]`` and what each layer makes of them; the last are the outputs."""

@@ -14,7 +14,7 @@ from dqn_cli.replay.items import Items, ItemTable, item_bytes
 from dqn_cli.replay.samplers import Sampler
 from dqn_cli.replay.writer import NStepWriter
 
-_BYTES_AT_ONCE = 2**20
+_ITEMS_AT_ONCE, _BYTES_AT_ONCE = 1_024, 2**20
 
 
 class Replay:
@@ -126,7 +126,8 @@ class Replay:
         """
         if not self._sampler.blind:
             return 1
-        return max(1, _BYTES_AT_ONCE // (2 * batch_size * self.items.stack * self.frames.frame_bytes))
+        item = 2 * self.items.stack * self.frames.frame_bytes
+        return max(1, min(_ITEMS_AT_ONCE, _BYTES_AT_ONCE // item) // batch_size)
 
     def draw(self, count: int, step: int) -> tuple[IntArray, FloatArray]:
         """Draws keys ``[count]`` of living items and their importance weights ``[count]``, without their contents."""

@@ -132,6 +132,13 @@ class TestTargetNetwork:
         assert changes == copies
 
 
+def test_more_updates_at_once_than_the_target_network_stands_still_are_refused():
+    subject = learner(AdamOptions(), PeriodicOptions(every_updates=3), GreedyOptions())
+    subject.update(random_batch(0), step=0)
+    with pytest.raises(ValueError, match="count must be 1 to 2 now, got 3"):
+        subject.update(random_batch(0, size=24), 0, 3)
+
+
 class TestReport:
     def test_means_since_the_last_report(self, sgd):
         subject = learner(sgd, NEVER, GreedyOptions(), online=table([[0.0, 6.0]]))

@@ -128,16 +128,17 @@ class TestAdam:
 
 
 class TestLimitNorm:
-    @pytest.mark.parametrize("scale", [1e-3, 0.9999999, 1.0, 1.0000001, 7.0, math.inf, math.nan])
-    def test_the_same_bits_as_torch(self, scale):
+    @pytest.mark.parametrize("limit", [5.0, 0.1, 1e-3, 1e-6])
+    @pytest.mark.parametrize("scale", [1e-3, 0.999998, 0.9999999, 1.0, 1.0000001, 7.0, math.inf, math.nan])
+    def test_the_same_bits_as_torch(self, scale, limit):
         gradients = [torch.tensor([[3.0, 0.0]]), torch.tensor([4.0])]
         ours, theirs = ([torch.nn.Parameter(torch.zeros_like(g)) for g in gradients] for _ in range(2))
         for parameters in (ours, theirs):
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient * scale
+                parameter.grad = gradient * (scale * limit / 5.0)
         unused = torch.nn.Parameter(torch.zeros(2))
-        limit_norm([*ours, unused], 5.0)
-        torch.nn.utils.clip_grad_norm_([*theirs, unused], 5.0)
+        limit_norm([*ours, unused], limit)
+        torch.nn.utils.clip_grad_norm_([*theirs, unused], limit)
         for a, b in zip(ours, theirs, strict=True):
             torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=0, equal_nan=True)
 
@@ -184,9 +185,10 @@ class TestOptimizerState:
         assert own["state"].keys() == expected["state"].keys()
         for name, value in expected["state"][0].items():
             assert torch.equal(own["state"][0][name], value), name
-        assert own["param_groups"][0]["params"] == expected["param_groups"][0]["params"]
+        (group,) = own["param_groups"]
+        assert {**expected["param_groups"][0], **group} == expected["param_groups"][0]
         twin = make(OPTIMIZERS, AdamOptions(lr=0.5), [torch.nn.Parameter(torch.tensor(START))])
-        twin.load_state_dict(reloaded(expected))
+        twin.load_state_dict(reloaded(own))
         assert twin.param_groups[0]["lr"] == 0.01
 
     @pytest.mark.parametrize("options", [AdamOptions(), RMSPropOptions(), RMSPropOptions(eps_inside_sqrt=False)])
@@ -205,3 +207,39 @@ class TestOptimizerState:
             made((3,)).load_state_dict(state)
         with pytest.raises(ValueError, match="of parameter 1 does not fit it"):
             made((3,), (4,)).load_state_dict(state)
+
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            lambda state: state["state"][0].update(exp_avg=state["state"][0]["exp_avg"].double()),
+            lambda state: state["state"][0].update(exp_avg=state["state"][0]["exp_avg"].to_sparse()),
+            lambda state: state["state"][0].update(step=torch.tensor(3)),
+            lambda state: state["state"][0].pop("step"),
+            lambda state: state["state"].update({-1: state["state"].pop(0)}),
+            lambda state: state["state"].update({7: state["state"].pop(0)}),
+            lambda state: state["param_groups"][0].update(betas=None),
+            lambda state: state["param_groups"][0].update(betas=[0.9]),
+            lambda state: state["param_groups"][0].update(eps="a"),
+            lambda state: state["param_groups"][0].update(lr=math.nan),
+            lambda state: state["param_groups"][0].update(momentum=0.0),
+            lambda state: state["param_groups"].append({}),
+        ],
+    )
+    def test_a_malformed_one_is_refused(self, broken):
+        parameter = torch.nn.Parameter(torch.tensor(START))
+        subject = Adam([parameter], 0.1, 1e-8)
+        steps(subject, parameter, GRADIENTS)
+        state = reloaded(subject.state_dict())
+        broken(state)
+        with pytest.raises(ValueError, match=r"optimiser's|unpack"):
+            subject.load_state_dict(state)
+
+    def test_its_memory_is_its_own(self):
+        parameter = torch.nn.Parameter(torch.tensor(START))
+        subject = Adam([parameter], 0.1, 1e-8)
+        steps(subject, parameter, GRADIENTS)
+        state = reloaded(subject.state_dict())
+        before = state["state"][0]["exp_avg"].clone()
+        subject.load_state_dict(state)
+        steps(subject, parameter, GRADIENTS)
+        assert torch.equal(state["state"][0]["exp_avg"], before)

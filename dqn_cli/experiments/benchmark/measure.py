@@ -140,13 +140,17 @@ def time_parts(training: Training, options: RunOptions, device: torch.device, se
     """Times each part by itself; the replay must be filled. The environments are stepped last, and not stored."""
     environments, replay, learner = training.environments, training.replay, training.learner
     spec, size, rng = environments.spec, options.learning.batch_size, np.random.default_rng(0)
-    most = min(options.learning.updates, learner.most_at_once, replay.at_once(size))
+    pacing = planned_pacing(options)
+    burst = pacing.updates * max(1, spec.num_envs // pacing.every_steps)  # due in a vector step that has any
+    most = min(burst, learner.most_at_once, replay.at_once(size))
     batches = {count: [replay.sample(count * size, 0) for _ in range(_BATCHES)] for count in range(1, most + 1)}
-    number = 0
+    number, due = 0, 0
 
     def update() -> int:
-        nonlocal number
-        count = min(most, learner.at_once())  # as the loop does
+        nonlocal number, due
+        due = due or burst
+        count = min(due, most, learner.at_once())  # as the loop does
+        due -= count
         batch = batches[count][number % _BATCHES]
         replay.reprioritize(batch.key, learner.update(batch, options.total_steps, count))
         number += 1
