@@ -454,8 +454,8 @@ DEFECTS = (
     Defect(
         "RMSProp's epsilon outside the root",
         OPTIMIZERS,
-        'variances = torch._foreach_add(squares, group["eps"])',
-        'variances = torch._foreach_add(squares, group["eps"] ** 2)',
+        'inside = group["eps"] if self._inside else 0.0',
+        "inside = 0.0",
         "tests/agent/test_optimizers.py",
     ),
     Defect(
