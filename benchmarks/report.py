@@ -29,7 +29,7 @@ from algorithm_results import (  # type: ignore[import-not-found]  # isort: skip
 )
 from algorithm_results import speed_table as variant_speed_table  # isort: skip
 from reliability_results import checkpoints_table, soak_table  # type: ignore[import-not-found]  # isort: skip
-from speed_results import cartpole_table, draw_scaling, memory_table, scaling_note  # type: ignore[import-not-found]  # isort: skip
+from speed_results import cartpole_table, memory_table  # type: ignore[import-not-found]  # isort: skip
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "RESULTS.md"
@@ -208,9 +208,6 @@ def main() -> None:
     ):
         if measured := [json.loads(path.read_text()) for path in sorted((HERE / "data").glob(pattern))]:
             page = fill(page, section, rows(measured))
-    if (content := load("scaling.json")) is not None:
-        page = fill(page, "scaling", scaling_note(content))
-        draw_scaling(content, HERE / "scaling.png")
     for section in ("minatar", "atari100k"):
         if chosen := {preset: runs for preset, runs in found.items() if preset.startswith(f"{section}/")}:
             page = fill(page, section, scores_by_seed(chosen))

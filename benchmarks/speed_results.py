@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from pathlib import Path
 from typing import Any
-
-from matplotlib import pyplot as plt
 
 
 def cartpole_table(measured: dict[str, Any]) -> str:
@@ -49,43 +46,6 @@ def memory_table(measured: list[dict[str, Any]]) -> str:
         f"{_machine(measured[0])}, LZ4 {measured[0]['lz4']}."
     )
     return "\n".join(rows)
-
-
-_PANELS = {
-    "environments": ("environments", "agent steps/s, whole loop"),
-    "batch": ("transitions of a batch", "ms an update"),
-    "replay": ("items of the replay", "ms to sample a batch"),
-}
-
-
-def draw_scaling(measured: dict[str, Any], path: Path) -> None:
-    """Draws what `scaling.py` measured: a row a preset, a panel each for environments, batch and replay."""
-    presets = list(dict.fromkeys(point["preset"] for point in measured["points"]))
-    figure, panels = plt.subplots(
-        len(presets), len(_PANELS), figsize=(4 * len(_PANELS), 3 * len(presets)), layout="constrained", squeeze=False
-    )
-    for row, preset in zip(panels, presets, strict=True):
-        for axes, (group, (across, up)) in zip(row, _PANELS.items(), strict=True):
-            points = [p for p in measured["points"] if p["preset"] == preset and p["what"].startswith(group)]
-            for what in dict.fromkeys(point["what"] for point in points):
-                own = [point for point in points if point["what"] == what]
-                places = [point["at"] for point in own]
-                axes.plot(places, [statistics.median(p["found"]) for p in own], marker=".", label=what.split(", ")[-1])
-                axes.fill_between(places, [min(p["found"]) for p in own], [max(p["found"]) for p in own], alpha=0.2)
-            axes.set(title=preset, xlabel=across, ylabel=up, xscale="log", ylim=(0, None))
-            axes.set_xticks(places, [f"{place:,}" for place in places], minor=False)
-            axes.minorticks_off()
-            axes.grid(alpha=0.3)
-            if group == "replay":
-                axes.legend(fontsize=8)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-
-
-def scaling_note(measured: dict[str, Any]) -> str:
-    """Returns the line under the picture."""
-    rounds = len(measured["points"][0]["found"])
-    return f"Medians of {rounds} rounds, in bands from the lowest to the highest; {_machine(measured)}."
 
 
 def _machine(record: dict[str, Any]) -> str:
