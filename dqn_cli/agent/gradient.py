@@ -16,6 +16,10 @@ from dqn_cli.networks.outputs import Output, ScalarPrediction
 from dqn_cli.networks.perceptron import Perceptron
 from dqn_cli.networks.qnetwork import QNetwork
 
+_BATCHES_AT_ONCE = 8
+_SMALL_PARAMETERS = 2**18
+"""Of a network whose updates take a millisecond: only what is short gains, and a stop waits for all of a call."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -30,11 +34,6 @@ class Measured:
     loss: Tensor
     q_mean: Tensor
     priority: Tensor
-
-
-_BATCHES_AT_ONCE = 8
-_SMALL_PARAMETERS = 2**18
-"""Of a network whose updates take a millisecond: only what is short gains, and a stop waits for all of a call."""
 
 
 class Gradient(Protocol):
