@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from dqn_cli.agent.bootstrap import Bootstrap
+from dqn_cli.agent.bootstrap import Bootstrap, Network
 from dqn_cli.agent.objective import Objective, TemporalDifference
 from dqn_cli.core.types import Batch
-from dqn_cli.networks.outputs import Output, ScalarPrediction
-from dqn_cli.networks.perceptron import Perceptron
+from dqn_cli.networks.outputs import Output, ScalarOutput, ScalarPrediction
 from dqn_cli.networks.qnetwork import QNetwork
+from dqn_cli.networks.written_out import Tape, WrittenOut
 
 _BATCHES_AT_ONCE = 8
 _SMALL_PARAMETERS = 2**18
@@ -90,18 +90,19 @@ class AutogradGradient:
         return Measured(loss.detach()[None], prediction.mean().detach().mean()[None], priority)
 
 
-class PerceptronGradient:
-    """The same for the TD error of a network of linear layers and ReLU, without autograd.
+class WrittenOutGradient:
+    """The same for the TD error of a network that is written out, without autograd.
 
     With the network of CartPole autograd's own work takes longer than the arithmetic. The target network stands still
-    for some updates, so that the targets of several batches are one pass, and so is what is measured.
+    for some updates, so that the targets of several batches are one pass, and so is what is measured. Where targets
+    depend on the online network too, it looks at observations and successors in one pass.
 
     Args:
         online: The network that learns.
         target: Its slow copy.
         bootstrap: Builds targets.
         objective: Measures the error.
-        perceptron: The online network written out.
+        written_out: The online network, written out.
         asks_online: Whether targets depend on the online network too, and so on the update before.
     """
 
@@ -111,49 +112,82 @@ class PerceptronGradient:
         target: QNetwork,
         bootstrap: Bootstrap,
         objective: TemporalDifference,
-        perceptron: Perceptron,
+        written_out: WrittenOut,
         asks_online: bool,
     ) -> None:
         self._online, self._target = online, target
         self._bootstrap, self._objective = bootstrap, objective
-        self._perceptron, self._asks_online = perceptron, asks_online
-        self.most = _BATCHES_AT_ONCE if perceptron.size <= _SMALL_PARAMETERS else 1
+        self._written_out, self._asks_online = written_out, asks_online
+        self.most = _BATCHES_AT_ONCE if written_out.size <= _SMALL_PARAMETERS else 1
 
     @torch.no_grad()
     def __call__(self, batch: Batch, count: int, descend: Callable[[], None]) -> Measured:
         """Measures the batches in ``batch``, as the protocol says."""
         size = len(batch.action) // count
-        inputs = self._online.scaled(batch.observation).flatten(1).chunk(count)
-        action, aim = batch.action[:, None].chunk(count), self._aims(batch, count)
+        action = batch.action[:, None].chunk(count)
         # d loss / d error is weight * slope / B, and the error falls as the value of the action taken rises.
         factor = (batch.weight[:, None] * (-1.0 / size)).chunk(count)
         predicted, errors = [], []
-        for number in range(count):
-            activations = self._perceptron.activations(inputs[number])
-            predicted.append(activations[-1].gather(1, action[number]))
-            errors.append(next(aim) - predicted[number])
+        for number, (tape, aim) in enumerate(self._with_aims(batch, count)):
+            predicted.append(tape.values.gather(1, action[number]))
+            errors.append(aim - predicted[number])
             slope = self._objective.slope(errors[number]) * factor[number]
-            gradient = torch.zeros_like(activations[-1]).scatter_(1, action[number], slope)
-            self._perceptron.backward(activations, gradient)
+            gradient = torch.zeros_like(tape.values).scatter_(1, action[number], slope)
+            self._written_out.backward(tape, gradient)
             descend()
         error = torch.cat(errors)[:, 0]
         losses = batch.weight * self._objective.loss(error)
         return Measured(losses.view(count, size).mean(1), torch.cat(predicted).view(count, size).mean(1), error.abs())
 
-    def _aims(self, batch: Batch, count: int) -> Iterator[Tensor]:
-        """Yields the targets ``[B, 1]`` of each batch, as late as they depend on the updates before it."""
-        parts = [batch] if not self._asks_online else [batch.part(number, count) for number in range(count)]
-        for part in parts:
-            backup = self._bootstrap(self._online, self._target, part)
-            if not isinstance(backup, ScalarPrediction) or backup.value.shape != part.reward.shape:
-                raise TypeError(f"a scalar head needs targets of shape {tuple(part.reward.shape)}, got {backup}")
-            yield from backup.value[:, None].chunk(count // len(parts))
+    def _with_aims(self, batch: Batch, count: int) -> Iterator[tuple[Tape, Tensor]]:
+        """Yields what the online network makes of each batch, and its targets ``[B, 1]``.
+
+        As late as they depend on the update before: ask for the next only when the last one was applied.
+        """
+        if not self._asks_online:
+            here, there = self._online.scaled(batch.observation, batch.next_observation).chunk(2)
+            aims = self._aims(batch, here, there, self._online.of_scaled).chunk(count)
+            for inputs, aim in zip(here.chunk(count), aims, strict=True):
+                yield self._written_out.forward(inputs), aim
+            return
+        for number in range(count):
+            part = batch.part(number, count)
+            both = self._online.scaled(part.observation, part.next_observation)
+            here, there = both.chunk(2)
+            tape = self._written_out.forward(both)
+            online = _Answered(self._online, there, tape.values[len(here) :])
+            yield tape.first(len(here)), self._aims(part, here, there, online)
+
+    def _aims(self, batch: Batch, here: Tensor, there: Tensor, online: Network) -> Tensor:
+        """Returns the targets ``[B, 1]`` of ``batch``, whose scaled observations and successors are given."""
+        scaled = replace(batch, observation=here, next_observation=there)
+        backup = self._bootstrap(online, self._target.of_scaled, scaled)
+        if not isinstance(backup, ScalarPrediction) or backup.value.shape != batch.reward.shape:
+            raise TypeError(f"a scalar head needs targets of shape {tuple(batch.reward.shape)}, got {backup}")
+        return backup.value[:, None]
+
+
+class _Answered:
+    """Stands for a network that was asked about an observation already.
+
+    Args:
+        network: Is asked about others.
+        scaled: The observation; the very tensor counts, not what is in it.
+        values: ``[B, A]``, what was said of it.
+    """
+
+    def __init__(self, network: QNetwork, scaled: Tensor, values: Tensor) -> None:
+        self._network, self._scaled, self._values = network, scaled, values
+
+    def __call__(self, scaled: Tensor) -> Output:
+        """Returns what is said of ``scaled [B, S, ...]``."""
+        return ScalarOutput(self._values) if scaled is self._scaled else self._network.of_scaled(scaled)
 
 
 def gradient_of(
     online: QNetwork, target: QNetwork, bootstrap: Bootstrap, objective: Objective, asks_online: bool
 ) -> Gradient:
     """Returns the quickest way to the gradient that fits: the same for the same network on every machine."""
-    if online.perceptron is not None and isinstance(objective, TemporalDifference):
-        return PerceptronGradient(online, target, bootstrap, objective, online.perceptron, asks_online)
+    if online.written_out is not None and isinstance(objective, TemporalDifference):
+        return WrittenOutGradient(online, target, bootstrap, objective, online.written_out, asks_online)
     return AutogradGradient(online, target, bootstrap, objective)

@@ -89,7 +89,12 @@ class DuelingStreams(nn.Module):
         """Returns ``[B, A, K]``."""
         advantage: Tensor = self.advantage(features)
         value: Tensor = self.value(features)
-        return value + advantage - advantage.mean(1, keepdim=True)
+        return dueling_values(value, advantage)
+
+
+def dueling_values(value: Tensor, advantage: Tensor) -> Tensor:
+    """Returns ``value [B, 1, ...]`` and ``advantage [B, A, ...]`` as one, the advantages less their mean."""
+    return value + advantage - advantage.mean(1, keepdim=True)
 
 
 class ScalarHead(nn.Module):

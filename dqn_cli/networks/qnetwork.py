@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dqn_cli.networks.noisy import NoisyLinear, resample
 from dqn_cli.networks.outputs import Output, ScalarOutput
-from dqn_cli.networks.perceptron import Perceptron, perceptron_of
+from dqn_cli.networks.written_out import WrittenOut, written_out_of
 
 
 class QNetwork(nn.Module):
@@ -24,7 +24,7 @@ class QNetwork(nn.Module):
         channels_last: Whether images are laid out channels last in memory.
 
     Attributes:
-        perceptron: The network written out, where it is nothing but linear layers and ReLU; None where it is more.
+        written_out: The network layer by layer, where it is simple enough for that; None where it is more.
     """
 
     def __init__(
@@ -40,25 +40,28 @@ class QNetwork(nn.Module):
         self.torso, self.head, self.generator = torso, head, generator
         self._noisy = [module for module in self.modules() if isinstance(module, NoisyLinear)]
         self._scale, self._autocast = scale, autocast
-        self.perceptron = self._written_out()
+        self.written_out = self._layer_by_layer()
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _written_out(self) -> Perceptron | None:
-        return None if self._autocast else perceptron_of(self.torso, self.head)
+    def _layer_by_layer(self) -> WrittenOut | None:
+        return None if self._autocast else written_out_of(self.torso, self.head)
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Self:
         """Moves or converts the parameters, as `torch.nn.Module` has it: they may be other objects then."""
         super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
-        self.perceptron = self._written_out()
+        self.written_out = self._layer_by_layer()
         return self
 
     def forward(self, observation: Tensor) -> Output:
         """Returns what is said of ``observation [B, S, ...]``, given in the storage dtype."""
-        scaled = self.scaled(observation)
-        if self.perceptron is not None and not torch.is_grad_enabled():
-            return ScalarOutput(self.perceptron.activations(scaled.flatten(1))[-1])
+        return self.of_scaled(self.scaled(observation))
+
+    def of_scaled(self, scaled: Tensor) -> Output:
+        """Returns what is said of an observation that `scaled` returned."""
+        if self.written_out is not None and not torch.is_grad_enabled():
+            return ScalarOutput(self.written_out.forward(scaled).values)
         if self._autocast is None:
             features = self.torso(scaled)
         else:
@@ -72,10 +75,18 @@ class QNetwork(nn.Module):
         if self._noisy:
             resample(self._noisy, self.generator)
 
-    def scaled(self, observation: Tensor) -> Tensor:
-        """Returns ``observation [B, S, ...]`` in float32, scaled, in the torso's layout: all in one pass over it."""
-        layout = self._memory_format if observation.ndim == 4 else torch.contiguous_format
+    def scaled(self, *observations: Tensor) -> Tensor:
+        """Returns ``observations``, each ``[B, S, ...]``, one behind the other.
+
+        In float32, scaled, in the torso's layout: all in one pass over them.
+        """
+        first = observations[0]
+        layout = self._memory_format if first.ndim == 4 else torch.contiguous_format
         if self._scale == 1.0:
-            return observation.to(torch.float32, memory_format=layout)
-        scaled = torch.empty_like(observation, dtype=torch.float32, memory_format=layout)
-        return torch.mul(observation, self._scale, out=scaled)
+            joined = first if len(observations) == 1 else torch.cat(observations)
+            return joined.to(torch.float32, memory_format=layout)
+        shape = (len(observations) * len(first), *first.shape[1:])
+        scaled = torch.empty(shape, dtype=torch.float32, device=first.device, memory_format=layout)
+        for observation, part in zip(observations, scaled.chunk(len(observations)), strict=True):
+            torch.mul(observation, self._scale, out=part)
+        return scaled

@@ -12,13 +12,20 @@ import torch
 
 from dqn_cli.agent.advantage import AdvantageOptions
 from dqn_cli.agent.bootstrap import DoubleOptions, GreedyOptions, MunchausenOptions, bellman, rescaled
-from dqn_cli.agent.gradient import AutogradGradient, Gradient, PerceptronGradient, gradient_of
+from dqn_cli.agent.gradient import AutogradGradient, Gradient, WrittenOutGradient, gradient_of
 from dqn_cli.agent.objective import TemporalDifference, quantile_objective
 from dqn_cli.build import BOOTSTRAPS, OBJECTIVES
 from dqn_cli.core.kinds import make
 from dqn_cli.core.types import Batch
 from dqn_cli.networks.qnetwork import QNetwork
-from tests.agent.toys import mlp_network, noisy_implicit_quantile_network, random_batch, table
+from tests.agent.toys import (
+    image_network,
+    mlp_network,
+    noisy_implicit_quantile_network,
+    random_batch,
+    random_images,
+    table,
+)
 
 BOOTSTRAP_OPTIONS = {
     "greedy": GreedyOptions(),
@@ -39,8 +46,13 @@ def joined(batches: Iterable[Batch]) -> Batch:
     return Batch(**tensors, key=np.concatenate([part.key for part in parts]))
 
 
-def networks() -> tuple[QNetwork, QNetwork]:
-    return mlp_network(seed=0), mlp_network(seed=1)
+MAKE = {"mlp": (mlp_network, random_batch), "cnn": (image_network, random_images)}
+"""Torso -> network and batch, each from a seed."""
+
+
+def networks(torso: str = "mlp") -> tuple[QNetwork, QNetwork]:
+    make_network = MAKE[torso][0]
+    return make_network(0), make_network(1)
 
 
 class Descent:
@@ -58,16 +70,18 @@ class Descent:
             parameter.sub_(0.1 * parameter.grad)
 
 
-def measure(kind: str, loss: str, rule: Any, batches: list[Batch], backup=bellman, at_once: bool = False):
+def measure(
+    kind: str, loss: str, rule: Any, batches: list[Batch], backup=bellman, at_once: bool = False, torso: str = "mlp"
+):
     """Returns the gradients of each update, and loss, value and priorities of all."""
-    online, target = networks()
+    online, target = networks(torso)
     options: Any = BOOTSTRAP_OPTIONS[kind]
     bootstrap, objective = make(BOOTSTRAPS, options, backup), OBJECTIVES["scalar"][loss]
     if rule is AutogradGradient:
         gradient: Gradient = AutogradGradient(online, target, bootstrap, objective)
     else:
         gradient = gradient_of(online, target, bootstrap, objective, options.asks_online)
-        assert isinstance(gradient, PerceptronGradient)
+        assert isinstance(gradient, WrittenOutGradient)
     descent = Descent(online)
     if at_once:
         found = [gradient(joined(batches), len(batches), descent)]
@@ -80,10 +94,11 @@ def measure(kind: str, loss: str, rule: Any, batches: list[Batch], backup=bellma
 @pytest.mark.parametrize("kind", BOOTSTRAP_OPTIONS)
 @pytest.mark.parametrize("loss", ["huber", "squared"])
 @pytest.mark.parametrize("at_once", [False, True])
-def test_the_same_as_autograd(kind, loss, at_once):
-    batches = [random_batch(number) for number in range(5)]
-    expected = measure(kind, loss, AutogradGradient, batches)
-    found = measure(kind, loss, PerceptronGradient, batches, at_once=at_once)
+@pytest.mark.parametrize("torso", MAKE)
+def test_the_same_as_autograd(kind, loss, at_once, torso):
+    batches = [MAKE[torso][1](number) for number in range(5)]
+    expected = measure(kind, loss, AutogradGradient, batches, torso=torso)
+    found = measure(kind, loss, WrittenOutGradient, batches, at_once=at_once, torso=torso)
     for a, b in zip(expected[0] + expected[1], found[0] + found[1], strict=True):
         torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-6)
 
@@ -92,7 +107,7 @@ def test_the_same_as_autograd(kind, loss, at_once):
 def test_with_values_on_another_scale(kind):
     batches = [random_batch(number) for number in range(3)]
     expected = measure(kind, "huber", AutogradGradient, batches, rescaled(0.01))
-    found = measure(kind, "huber", PerceptronGradient, batches, rescaled(0.01), at_once=True)
+    found = measure(kind, "huber", WrittenOutGradient, batches, rescaled(0.01), at_once=True)
     for a, b in zip(expected[0] + expected[1], found[0] + found[1], strict=True):
         torch.testing.assert_close(b, a, rtol=1e-5, atol=1e-6)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,13 @@ from dqn_cli.core.kinds import make
 from dqn_cli.core.options import Options
 from dqn_cli.core.rng import torch_stream
 from dqn_cli.core.types import Batch
-from dqn_cli.networks.heads import HeadInputs, PlainStream, ScalarHead
+from dqn_cli.networks.heads import DuelingStreams, HeadInputs, PlainStream, ScalarHead
 from dqn_cli.networks.implicit_quantile import ImplicitQuantileOptions
 from dqn_cli.networks.layers import linear_factory
 from dqn_cli.networks.noisy import noisy_factory
 from dqn_cli.networks.outputs import ScalarOutput
 from dqn_cli.networks.qnetwork import QNetwork
-from dqn_cli.networks.torsos import Mlp
+from dqn_cli.networks.torsos import Cnn, Mlp
 from dqn_cli.rules.td import huber, huber_slope
 
 ACTIONS = 3
@@ -40,7 +41,7 @@ class TableNetwork(nn.Module):
         super().__init__()
         self.rows = nn.Parameter(torch.tensor(rows))
         self.generator = torch.Generator()
-        self.perceptron = None
+        self.written_out = None
 
     def resample(self) -> None:
         """A table has no noise."""
@@ -68,6 +69,15 @@ def mlp_network(seed: int = 0) -> QNetwork:
     linear = linear_factory(torch_stream(seed, "network"))
     torso = Mlp((1, WIDTH), (8,), linear)
     return QNetwork(torso, ScalarHead(PlainStream(torso.features, ACTIONS, 1, (), linear)), 1.0, torch.Generator())
+
+
+def image_network(seed: int = 0) -> QNetwork:
+    """A dueling network of two convolutions for observations ``[B, 2, 7, 7]``, channels last."""
+    generator = torch_stream(seed, "network")
+    linear = linear_factory(generator)
+    torso = Cnn((2, 7, 7), (4, 6), (3, 2), (2, 1), (), linear, generator)
+    head = ScalarHead(DuelingStreams(torso.features, ACTIONS, 1, (8,), linear))
+    return QNetwork(torso, head, 1 / 255, torch.Generator(), channels_last=True)
 
 
 def batch(
@@ -100,6 +110,12 @@ def random_batch(seed: int, size: int = 16) -> Batch:
         torch.rand(size, generator=generator),
         np.arange(size),
     )
+
+
+def random_images(seed: int, size: int = 16) -> Batch:
+    generator = torch_stream(seed, "images")
+    images = torch.randint(256, (2, size, 2, 7, 7), dtype=torch.uint8, generator=generator)
+    return replace(random_batch(seed, size), observation=images[0], next_observation=images[1])
 
 
 def learner(

@@ -12,7 +12,7 @@ FRAMES, SAMPLERS, VECTOR = "dqn_cli/replay/frames.py", "dqn_cli/replay/samplers.
 RUNNING = "dqn_cli/envs/running.py"
 ATARI, LEARNER, EXPLORER = "dqn_cli/envs/atari.py", "dqn_cli/agent/learner.py", "dqn_cli/agent/explorer.py"
 PRIORITIZED, SUM_TREE = "dqn_cli/replay/prioritized.py", "dqn_cli/replay/sum_tree.py"
-GRADIENT, PERCEPTRON = "dqn_cli/agent/gradient.py", "dqn_cli/networks/perceptron.py"
+GRADIENT, WRITTEN_OUT = "dqn_cli/agent/gradient.py", "dqn_cli/networks/written_out.py"
 TD, OPTIMIZERS, TARGETS = "dqn_cli/rules/td.py", "dqn_cli/agent/optimizers.py", "dqn_cli/agent/targets.py"
 
 DEFECTS = (
@@ -391,16 +391,37 @@ DEFECTS = (
     Defect(
         "targets of several batches found before the online network has moved",
         GRADIENT,
-        "if not self._asks_online else",
-        "if True else",
+        "if not self._asks_online:",
+        "if True:",
+        "tests/agent/test_gradient.py",
+    ),
+    Defect(
+        "the next action chosen by what the online network says of the present",
+        GRADIENT,
+        "tape.values[len(here) :]",
+        "tape.values[: len(here)]",
         "tests/agent/test_gradient.py",
     ),
     Defect(
         "a gradient through units that gave nothing",
-        PERCEPTRON,
-        "gradient = torch.ops.aten.threshold_backward(gradient.mm(weight), activations[number], 0)",
-        "gradient = gradient.mm(weight)",
-        "tests/networks/test_perceptron.py",
+        WRITTEN_OUT,
+        "gradient = torch.ops.aten.threshold_backward(gradient, activations[number + 1], 0)",
+        "pass",
+        "tests/networks/test_written_out.py",
+    ),
+    Defect(
+        "the gradient of a convolution in another layout than its weight",
+        WRITTEN_OUT,
+        "weight.grad.copy_(of_weight)",
+        "weight.grad = of_weight.contiguous()",
+        "tests/networks/test_written_out.py",
+    ),
+    Defect(
+        "advantages whose gradient has no mean taken off",
+        WRITTEN_OUT,
+        "gradient - gradient.mean(1, keepdim=True)]",
+        "gradient]",
+        "tests/networks/test_written_out.py",
     ),
     Defect(
         "the target network copied behind updates that were made at once",
