@@ -29,11 +29,15 @@ from algorithm_results import (  # type: ignore[import-not-found]  # isort: skip
 )
 from algorithm_results import speed_table as variant_speed_table  # isort: skip
 from reliability_results import checkpoints_table, soak_table  # type: ignore[import-not-found]  # isort: skip
+from scaling_results import SECTION, draw_scaling, scaling_note  # type: ignore[import-not-found]  # isort: skip
 from speed_results import memory_table, peers_table  # type: ignore[import-not-found]  # isort: skip
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "RESULTS.md"
 BARS = {"cartpole": 475.0, "acrobot": -90.0, "lunarlander": 200.0, "mountaincar": -115.0, "atari/pong-cpu": -10.0}
+BEHIND_SCALING = "## Speed on CartPole beside other libraries\n"
+"""Heading before which the section on scaling goes."""
+
 WINDOW = 20
 """Training games of a point on the Pong curve."""
 
@@ -193,6 +197,11 @@ def main() -> None:
     ):
         if measured := [json.loads(path.read_text()) for path in sorted((HERE / "data").glob(pattern))]:
             page = fill(page, section, rows(measured))
+    if (content := load("scaling.json")) is not None:
+        if SECTION.splitlines()[0] not in page.splitlines():
+            page = page.replace(BEHIND_SCALING, SECTION + BEHIND_SCALING)
+        page = fill(page, "scaling", scaling_note(content))
+        draw_scaling(content, HERE / "scaling.png")
     for section in ("minatar", "atari100k"):
         if chosen := {preset: runs for preset, runs in found.items() if preset.startswith(f"{section}/")}:
             page = fill(page, section, scores_by_seed(chosen))
