@@ -1,27 +1,23 @@
-"""Steps a second on CartPole, ours against stable-baselines3's DQN with rl-baselines3-zoo's settings, in alternation.
+"""Steps a second on CartPole, ours and the DQNs of stable-baselines3 and Tianshou at the same settings, in alternation.
 
     python3 -m venv /tmp/peers
-    /tmp/peers/bin/pip install torch==2.13.0 stable-baselines3
+    /tmp/peers/bin/pip install torch==2.13.0 stable-baselines3 tianshou
     python benchmarks/cartpole_speed.py --peer-python /tmp/peers/bin/python
 
-Network, batch, bursts of updates, target copies, optimiser, loss and exploration are those of the zoo. Ours runs with
-one environment, as the zoo's does, and with four. The warm-up is left out: the time is of learning steps only. Ours
-uses one thread, its default for such a network; the peer runs with its default, a thread a core, and with one.
+Network, batch, bursts of updates, target copies, optimiser, loss and exploration are those of rl-baselines3-zoo. Ours
+runs with one environment, as the zoo's does, and with four. The warm-up is left out: the time is of learning steps
+only. Ours uses one thread, its default for such a network; the others run with their default, a thread a core, and with
+one. Results go to ``benchmarks/data/cartpole_speed.json``. ``pong_speed.py`` says why the others have an environment of
+their own.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import random
-import statistics
-import sys
 from pathlib import Path
 
 # Run as a script, so a neighbour in its folder is a module of its own; mypy sees a package.
-from pong_speed import rate  # type: ignore[import-not-found]
-
-from dqn_cli.core.machine import describe_machine
+from peer_rounds import measure, ours, print_ratios, theirs, write_record  # type: ignore[import-not-found]
 
 HERE = Path(__file__).resolve().parent
 OVERRIDES = (
@@ -32,43 +28,31 @@ OVERRIDES = (
     "exploration={kind: epsilon_greedy, start: 1.0, end: 0.04, begin_steps: 0, decay_steps: 8_000}",
     "evaluation.every_steps=null",
 )
+UPDATES_PER_STEP = 128 / 256
 
 
 def main() -> None:
-    """Measures rounds of all four and prints the ratios with their spread."""
+    """Measures rounds of all sides and prints the ratios with their spread."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer-python", type=Path, required=True, help="a Python with stable-baselines3")
+    parser.add_argument("--peer-python", type=Path, required=True, help="a Python with stable-baselines3 and Tianshou")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=12_800, help="learning steps of a run")
+    parser.add_argument("--steps", type=int, default=12_800, help="learning steps of a run, a multiple of 256")
+    parser.add_argument("--out", type=Path, default=HERE / "data" / "cartpole_speed.json")
     arguments = parser.parse_args()
-    own = [sys.executable, str(HERE / "peers" / "ours.py"), "cartpole", str(arguments.steps), *OVERRIDES]
-    peer = str(HERE / "peers" / "stable_baselines3_cartpole.py")
+    python, steps = arguments.peer_python, arguments.steps
     commands = {
-        "ours, 1 environment": [*own, "env.num_envs=1"],
-        "ours, 4 environments": [*own, "env.num_envs=4"],
-        "stable-baselines3": [str(arguments.peer_python), peer, str(arguments.steps)],
-        "stable-baselines3, 1 thread": [
-            "env",
-            "OMP_NUM_THREADS=1",
-            str(arguments.peer_python),
-            peer,
-            str(arguments.steps),
-        ],
+        "ours, 1 environment": ours("cartpole", steps, *OVERRIDES, "env.num_envs=1"),
+        "ours, 4 environments": ours("cartpole", steps, *OVERRIDES, "env.num_envs=4"),
     }
-    speeds: dict[str, list[float]] = {name: [] for name in commands}
-    for number in range(arguments.rounds):
-        for name in random.sample(list(commands), len(commands)):
-            speeds[name].append(rate(commands[name]))
-        print(
-            f"round {number + 1}: " + ", ".join(f"{name} {found[-1]:.0f}" for name, found in speeds.items()), flush=True
-        )
-    peers = [found for name, found in speeds.items() if name.startswith("stable")]
-    fastest = [max(round_) for round_ in zip(*peers, strict=True)]
-    for name in commands:
-        ratios = [a / b for a, b in zip(speeds[name], fastest, strict=True)]
-        print(f"{name}: {statistics.median(ratios):.2f} of the faster peer, {min(ratios):.2f} to {max(ratios):.2f}")
-    record = {"steps": arguments.steps, "steps_per_second": speeds, "machine": describe_machine()}
-    (HERE / "data" / "cartpole_speed.json").write_text(json.dumps(record) + "\n")
+    for library, script in (
+        ("stable-baselines3", "stable_baselines3_cartpole.py"),
+        ("Tianshou", "tianshou_cartpole.py"),
+    ):
+        commands[library] = theirs(python, script, steps)
+        commands[f"{library}, 1 thread"] = theirs(python, script, steps, threads=1)
+    speeds = measure(commands, arguments.rounds, UPDATES_PER_STEP)
+    print_ratios(speeds)
+    write_record(arguments.out, python, steps, speeds)
 
 
 if __name__ == "__main__":

@@ -29,11 +29,15 @@ from algorithm_results import (  # type: ignore[import-not-found]  # isort: skip
 )
 from algorithm_results import speed_table as variant_speed_table  # isort: skip
 from reliability_results import checkpoints_table, soak_table  # type: ignore[import-not-found]  # isort: skip
-from speed_results import cartpole_table, memory_table  # type: ignore[import-not-found]  # isort: skip
+from scaling_results import SECTION, draw_scaling, scaling_note  # type: ignore[import-not-found]  # isort: skip
+from speed_results import memory_table, peers_table  # type: ignore[import-not-found]  # isort: skip
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "RESULTS.md"
 BARS = {"cartpole": 475.0, "acrobot": -90.0, "lunarlander": 200.0, "mountaincar": -115.0, "atari/pong-cpu": -10.0}
+BEHIND_SCALING = "## Speed on CartPole beside other libraries\n"
+"""Heading before which the section on scaling goes."""
+
 WINDOW = 20
 """Training games of a point on the Pong curve."""
 
@@ -111,19 +115,6 @@ def moving_mean(returns: list[list[float]]) -> list[tuple[float, float]]:
     ]
 
 
-def speed_table(measured: dict[str, Any]) -> str:
-    """Returns the table of pairs."""
-    rows = ["| pair | dqn | stable-baselines3 | ratio |", "|---|---|---|---|"]
-    for number, pair in enumerate(measured["pairs"], 1):
-        rows.append(f"| {number} | {pair['ours']:.0f} | {pair['stable_baselines3']:.0f} | {pair['ratio']:.2f} |")
-    ratios = [pair["ratio"] for pair in measured["pairs"]]
-    rows.append(
-        f"\nRatio: median {statistics.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}; "
-        f"{machine(measured)}, {measured['machine']['cores']} cores, {measured['steps']:,} learning steps a run."
-    )
-    return "\n".join(rows)
-
-
 def variants_table(measured: dict[str, Any]) -> str:
     """Returns the table of `update_variants.py`."""
     rows = ["| update | median | of the learner's own | of a matrix product's speed |", "|---|---|---|---|"]
@@ -187,9 +178,6 @@ def main() -> None:
     if "atari/pong-cpu" in found:
         page = fill(page, "pong", pong_table(found["atari/pong-cpu"]))
         draw_pong(found["atari/pong-cpu"], HERE / "pong.png")
-    speed = HERE / "data" / "pong_speed.json"
-    if speed.exists():
-        page = fill(page, "speed", speed_table(json.loads(speed.read_text())))
     variants = HERE / "data" / "update_variants.json"
     if variants.exists():
         page = fill(page, "variants", variants_table(json.loads(variants.read_text())))
@@ -197,7 +185,8 @@ def main() -> None:
         ("audits", "audits.json", audits_table),
         ("learn", "learn.json", learn_table),
         ("variant speed", "variant_speed.json", variant_speed_table),
-        ("cartpole speed", "cartpole_speed.json", cartpole_table),
+        ("cartpole speed", "cartpole_speed.json", peers_table),
+        ("speed", "pong_speed.json", peers_table),
     ):
         if (content := load(name)) is not None:
             page = fill(page, section, table(content))
@@ -208,6 +197,11 @@ def main() -> None:
     ):
         if measured := [json.loads(path.read_text()) for path in sorted((HERE / "data").glob(pattern))]:
             page = fill(page, section, rows(measured))
+    if (content := load("scaling.json")) is not None:
+        if SECTION.splitlines()[0] not in page.splitlines():
+            page = page.replace(BEHIND_SCALING, SECTION + BEHIND_SCALING)
+        page = fill(page, "scaling", scaling_note(content))
+        draw_scaling(content, HERE / "scaling.png")
     for section in ("minatar", "atari100k"):
         if chosen := {preset: runs for preset, runs in found.items() if preset.startswith(f"{section}/")}:
             page = fill(page, section, scores_by_seed(chosen))

@@ -1,4 +1,4 @@
-"""Tables of speed beside a peer on CartPole, and of the memory of the replay."""
+"""Tables of speed beside other libraries, and of the memory of the replay."""
 
 from __future__ import annotations
 
@@ -6,19 +6,29 @@ import re
 import statistics
 from typing import Any
 
+# Run as a script, so a neighbour in its folder is a module of its own; mypy sees a package.
+from peer_rounds import ratios  # type: ignore[import-not-found]
 
-def cartpole_table(measured: dict[str, Any]) -> str:
-    """Returns the table of `cartpole_speed.py`, a row a side; ratios are to the faster peer of the same round."""
+
+def peers_table(measured: dict[str, Any]) -> str:
+    """Returns the table of `cartpole_speed.py` or `pong_speed.py`, a row a side, with ratios to each library it has."""
     speeds = measured["steps_per_second"]
-    fastest = [max(found) for found in zip(*(s for n, s in speeds.items() if n.startswith("stable")), strict=True)]
-    rows = ["| side | agent steps/s, median | spread | of the faster peer, median | spread |", "|---|---|---|---|---|"]
+    libraries = ratios(speeds)
+    rows = [
+        "| side | agent steps/s, median | spread |" + "".join(f" of {name}, median | spread |" for name in libraries),
+        "|---|---|---|" + "---|---|" * len(libraries),
+    ]
     for name, found in speeds.items():
-        ratios = [own / peer for own, peer in zip(found, fastest, strict=True)]
+        shares = [sides[name] for sides in libraries.values()]
         rows.append(
-            f"| {name} | {statistics.median(found):,.0f} | {min(found):,.0f} to {max(found):,.0f} "
-            f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} |"
+            f"| {name} | {statistics.median(found):,.0f} | {min(found):,.0f} to {max(found):,.0f} |"
+            + "".join(f" {statistics.median(own):.2f} | {min(own):.2f} to {max(own):.2f} |" for own in shares)
         )
-    rows.append(f"\n{len(fastest)} rounds of {measured['steps']:,} learning steps; {_machine(measured)}.")
+    versions = "".join(f"{name} {version}, " for name, version in measured.get("versions", {}).items())
+    rows.append(
+        f"\n{len(next(iter(speeds.values())))} rounds of {measured['steps']:,} learning steps, compared round by "
+        f"round; {versions}{_machine(measured)}."
+    )
     return "\n".join(rows)
 
 

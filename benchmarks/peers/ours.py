@@ -25,13 +25,14 @@ def main() -> None:
     environments = make_environments(options)
     training = make_training(options, plan.hardware, environments)
     started = 0.0
-    first = 0
+    first = updates = 0
     for event in training.loop.run():
         if isinstance(event, ReportDue) and not first and event.step >= begin:
-            started, first = time.monotonic(), event.step
+            started, first, updates = time.monotonic(), event.step, training.learner.updates
     seconds = time.monotonic() - started
     environments.close()
-    print(json.dumps({"steps_per_second": (training.loop.step - first) / seconds, "threads": plan.hardware.threads}))
+    steps, updates = training.loop.step - first, training.learner.updates - updates
+    print(json.dumps({"steps_per_second": steps / seconds, "steps": steps, "updates": updates}))
 
 
 if __name__ == "__main__":

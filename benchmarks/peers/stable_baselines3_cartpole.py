@@ -8,7 +8,7 @@ from __future__ import annotations
 from stable_baselines3 import DQN
 
 # Run as a script, so a neighbour in its folder is a module of its own; mypy sees a package.
-from stable_baselines3_clock import WARMUP_STEPS, learn_and_print  # type: ignore[import-not-found]
+from stable_baselines3_clock import WARMUP_STEPS, learn_and_print, total_steps  # type: ignore[import-not-found]
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         target_update_interval=10,
         train_freq=256,
         gradient_steps=128,
-        exploration_fraction=0.16,
+        exploration_fraction=8_000 / total_steps(),
         exploration_final_eps=0.04,
         policy_kwargs={"net_arch": [256, 256]},
         device="cpu",

@@ -9,7 +9,7 @@ from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecFrameStack
 
 # Run as a script, so a neighbour in its folder is a module of its own; mypy sees a package.
-from stable_baselines3_clock import WARMUP_STEPS, learn_and_print  # type: ignore[import-not-found]
+from stable_baselines3_clock import WARMUP_STEPS, learn_and_print, total_steps  # type: ignore[import-not-found]
 
 
 def main() -> None:
@@ -27,6 +27,7 @@ def main() -> None:
         gradient_steps=2,
         target_update_interval=1_000,
         exploration_initial_eps=0.1,
+        exploration_fraction=100_000 / total_steps(),  # of the run: above 1 it ends within the decay, as ours does
         exploration_final_eps=0.01,
         optimize_memory_usage=False,
         device="cpu",
