@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import torch
 
 from dqn_cli.agent.explorer import Explorer
+from dqn_cli.core.devices import to_device, to_host
 from dqn_cli.core.types import Array, IntArray
 from dqn_cli.networks.qnetwork import QNetwork
 
@@ -13,9 +16,8 @@ from dqn_cli.networks.qnetwork import QNetwork
 def greedy_actions(network: QNetwork, observation: Array, device: torch.device) -> IntArray:
     """Returns the actions of highest value ``[N]`` for ``observation [N, S, ...]``; ties go to the lowest."""
     with torch.inference_mode():
-        values = network(torch.from_numpy(observation).to(device)).values()
-        actions: IntArray = values.argmax(1).cpu().numpy()
-    return actions
+        values = network(to_device(observation, device)).values()
+        return cast("IntArray", to_host(values.argmax(1)))  # the one wait of a vector step
 
 
 class Actor:

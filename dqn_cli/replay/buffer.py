@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from dqn_cli.core.devices import to_device
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array, Batch, BoolArray, FloatArray, IntArray, ObservationSpec
@@ -107,15 +108,14 @@ class Replay:
         keys, weights = self.draw(batch_size, step)
         items = self.items.gather(keys)
         # One gather for both sides: they lie side by side in one tensor.
-        both = torch.from_numpy(self.frames.gather(np.concatenate((items.stack, items.next_stack))))
-        both = both.to(self._device)
+        both = to_device(self.frames.gather(np.concatenate((items.stack, items.next_stack))), self._device)
         return Batch(
             observation=both[:batch_size],
-            action=torch.from_numpy(items.action).to(self._device, torch.int64),
-            reward=torch.from_numpy(items.reward).to(self._device),
-            discount=torch.from_numpy(items.discount).to(self._device),
+            action=to_device(items.action, self._device, torch.int64),
+            reward=to_device(items.reward, self._device),
+            discount=to_device(items.discount, self._device),
             next_observation=both[batch_size:],
-            weight=torch.from_numpy(weights).to(self._device, torch.float32),
+            weight=to_device(weights, self._device, torch.float32),
             key=keys,
         )
 
