@@ -29,6 +29,7 @@ from dqn_cli.build import (
     SAMPLERS,
     TARGETS,
     TORSOS,
+    samplers_on,
 )
 from dqn_cli.core.interruption import Waiting
 from dqn_cli.core.kinds import make
@@ -43,8 +44,11 @@ from dqn_cli.networks.heads import HeadInputs
 from dqn_cli.networks.layers import linear_factory
 from dqn_cli.networks.noisy import noisy_factory
 from dqn_cli.networks.qnetwork import QNetwork
+from dqn_cli.replay.batches import DeviceBatches, HostBatches
 from dqn_cli.replay.buffer import Replay, compressed_budget, replay_bytes, ring_frames
 from dqn_cli.replay.compressed_frames import CompressedHostFrames
+from dqn_cli.replay.device_frames import DenseDeviceFrames
+from dqn_cli.replay.device_items import DeviceItems
 from dqn_cli.replay.frames import DenseHostFrames, FrameStore
 from dqn_cli.replay.items import ItemTable
 from dqn_cli.replay.segments import SEGMENT_BYTES
@@ -248,14 +252,16 @@ def _replay(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> R
     def anneal(start: float, end: float, over_steps: int | None) -> LinearSchedule:
         return LinearSchedule(start, end, 0, over_steps or options.total_steps)
 
-    return Replay(
-        _frame_store(options, spec, frames),
-        ItemTable(replay.capacity, observation.stack),
-        NStepWriter(spec.num_envs, observation.stack, replay.n_step, options.learning.gamma, replay.reward_clip),
-        make(SAMPLERS, replay.sampler, replay.capacity, anneal, stream(options.seed, "replay")),
-        hardware.device,
-        history,
-    )
+    writer = NStepWriter(spec.num_envs, observation.stack, replay.n_step, options.learning.gamma, replay.reward_clip)
+    sampling = replay.sampler, replay.capacity, anneal, stream(options.seed, "replay")
+    if replay.storage == "device":
+        device = hardware.device
+        ring = DenseDeviceFrames(frames, observation.shape, np.dtype(observation.dtype), device)
+        copy = DeviceItems(replay.capacity, observation.stack, device)
+        items, batches = ItemTable(replay.capacity, observation.stack, copy), DeviceBatches(ring, copy, device)
+        return Replay(ring, items, writer, make(samplers_on(device), *sampling), batches, history)
+    store, items = _frame_store(options, spec, frames), ItemTable(replay.capacity, observation.stack)
+    return Replay(store, items, writer, make(SAMPLERS, *sampling), HostBatches(store, items, hardware.device), history)
 
 
 def replay_memory(options: RunOptions, spec: EnvironmentSpec, storage: str, capacity: int | None = None) -> int:
@@ -275,7 +281,7 @@ def frame_budget(options: RunOptions, spec: EnvironmentSpec) -> int:
 
 
 def _frame_store(options: RunOptions, spec: EnvironmentSpec, frames: int) -> FrameStore:
-    """Makes the store that the options name; where they leave it open and no plan has decided, a dense one."""
+    """Makes the store in host memory that the options name; where no plan has decided, a dense one."""
     observation = spec.observation
     shape, dtype = observation.shape, np.dtype(observation.dtype)
     if options.replay.storage == "compressed":

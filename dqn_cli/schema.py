@@ -114,10 +114,10 @@ def _of_sizes(o: RunOptions) -> Iterator[str]:
             f"replay.warmup_steps {replay.warmup_steps} is not below total_steps {o.total_steps}: "
             "nothing would ever be learnt"
         )
-    if replay.storage == "dense" and replay.compressed_bytes is not None:
+    if replay.storage in ("dense", "device") and replay.compressed_bytes is not None:
         yield (
-            f"replay.compressed_bytes {replay.compressed_bytes} has no meaning with replay.storage dense: use "
-            "compressed or auto, or leave it out"
+            f"replay.compressed_bytes {replay.compressed_bytes} has no meaning with replay.storage {replay.storage}: "
+            "use compressed or auto, or leave it out"
         )
     if replay.n_step * num_envs > replay.capacity:
         yield (

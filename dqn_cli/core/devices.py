@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from dqn_cli.core.types import Array
+
+_Value = TypeVar("_Value", bound=np.generic)
 
 
 def to_device(values: Array | Tensor, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
@@ -29,10 +35,13 @@ def copy_into(destination: Tensor, values: Array) -> None:
     destination.copy_(locked(torch.from_numpy(values), destination.device), non_blocking=True)
 
 
-def to_host(values: Array | Tensor) -> Array:
+@overload
+def to_host(values: npt.NDArray[_Value]) -> npt.NDArray[_Value]: ...
+@overload
+def to_host(values: Tensor) -> npt.NDArray[Any]: ...
+def to_host(values: npt.NDArray[Any] | Tensor) -> npt.NDArray[Any]:
     """Returns ``values`` as an array, which waits until their device has worked out what leads to them."""
-    array: Array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
-    return array
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
 
 
 def locked(tensor: Tensor, device: torch.device) -> Tensor:
