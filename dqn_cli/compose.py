@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from dqn_cli.agent.actor import Actor
 from dqn_cli.agent.augmentation import Augmentations
 from dqn_cli.agent.bootstrap import bellman, rescaled
+from dqn_cli.agent.captured import CapturedGradient, captured_greedy
 from dqn_cli.agent.gradient import gradient_of
 from dqn_cli.agent.gradient_step import GradientStep
 from dqn_cli.agent.learner import Learner
@@ -31,6 +32,7 @@ from dqn_cli.build import (
     TORSOS,
     samplers_on,
 )
+from dqn_cli.core.captured import Recorder, cuda_graph
 from dqn_cli.core.interruption import Waiting
 from dqn_cli.core.kinds import make
 from dqn_cli.core.rng import stream, torch_stream
@@ -70,6 +72,7 @@ class Training:
         actor: Chooses actions.
         learner: Networks and optimiser.
         replay: Keeps transitions.
+        notices: What a person should be told; whoever tells it clears the list.
     """
 
     loop: TrainingLoop
@@ -77,6 +80,7 @@ class Training:
     actor: Actor
     learner: Learner
     replay: Replay
+    notices: list[str] = field(default_factory=list)
 
 
 def make_environments(
@@ -163,8 +167,11 @@ def history_steps(options: RunOptions, spec: EnvironmentSpec) -> int:
 def make_training(options: RunOptions, hardware: Hardware, environments: EpisodicVector) -> Training:
     """Makes everything that a run consists of, around its ``environments``."""
     spec = environments.spec
-    learner = _learner(options, spec, hardware)
-    actor = Actor(learner.online, _explorer(options, spec), hardware.device)
+    notices: list[str] = []
+    record = _recorder(options, hardware)
+    learner = _learner(options, spec, hardware, notices.append)
+    greedy = None if record is None else captured_greedy(learner.online, record, notices.append)
+    actor = Actor(learner.online, _explorer(options, spec), hardware.device, greedy)
     replay = _replay(options, spec, hardware)
     stop = options.stop
     loop = TrainingLoop(
@@ -183,10 +190,15 @@ def make_training(options: RunOptions, hardware: Hardware, environments: Episodi
         ),
         ReturnGoal(stop.return_mean, stop.window) if stop else None,
     )
-    return Training(loop, environments, actor, learner, replay)
+    return Training(loop, environments, actor, learner, replay, notices)
 
 
-def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> Learner:
+def _recorder(options: RunOptions, hardware: Hardware) -> Recorder | None:
+    """Returns what records kernels, where that is asked for and there is a GPU."""
+    return cuda_graph(hardware.device) if options.cuda_graphs and hardware.device.type == "cuda" else None
+
+
+def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware, tell: Callable[[str], None]) -> Learner:
     learning = options.learning
     online = make_network(options, spec, hardware, noise="online noise")
     target = make_network(options, spec, hardware, noise="target noise")
@@ -196,10 +208,12 @@ def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> 
     rescaling, schedule = learning.value_rescaling, learning.lr_schedule
     bootstrap = make(BOOTSTRAPS, learning.bootstrap, bellman if rescaling is None else rescaled(rescaling.eps))
     parameters = list(online.parameters())
+    gradient = gradient_of(online, target, bootstrap, losses[loss], cast("Any", learning.bootstrap).asks_online)
+    record = _recorder(options, hardware)
     return Learner(
         online,
         target,
-        gradient_of(online, target, bootstrap, losses[loss], cast("Any", learning.bootstrap).asks_online),
+        gradient if record is None else CapturedGradient(gradient, online, target, record, tell),
         GradientStep(
             parameters,
             make(OPTIMIZERS, learning.optimizer, parameters),

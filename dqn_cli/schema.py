@@ -38,6 +38,10 @@ class RunOptions(Options):
     threads: Literal["auto"] | Threads = Field("auto", description="Threads of the learner.")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="Layout of images.")
     deterministic: bool = Field(False, description="CUDA only: kernels that give the same bits each time.")
+    cuda_graphs: bool = Field(
+        False,
+        description="CUDA only: record the kernels of acting and of gradients once, and start them as one.",
+    )
     total_steps: PositiveCount = Field(50_000, description="Agent steps over all environments.")
     stop: StopOptions | None = Field(None, description="Ends training early; null: never.")
     env: EnvironmentChoice = Field(GymnasiumOptions(), description="Environments.")
