@@ -6,9 +6,11 @@ WORKERS ?= 2
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+CUDA_STAMP := .venv-cuda/.installed
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train learn test test-cuda crash-test fuzz mutants check fmt bench clean
+.PHONY: help setup train learn test test-cuda check-cuda crash-test fuzz mutants check fmt bench clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +41,16 @@ test-cuda: setup ## run the tests that need a CUDA GPU
 	  echo "test-cuda: skipped, there is no CUDA GPU here"; \
 	fi
 
+check-cuda: $(CUDA_STAMP) ## run every preset on a GPU that is not there and count waits; downloads gigabytes the first time
+	OMP_NUM_THREADS=1 .venv-cuda/bin/python -m tests.cuda_without_gpu.run
+
+# Three equals signs: where a build for CPUs is at hand, two would take that.
+$(CUDA_STAMP): pyproject.toml constraints.txt
+	@test -x .venv-cuda/bin/python || $(PYTHON) -m venv .venv-cuda
+	.venv-cuda/bin/python -m pip install --quiet --no-cache-dir -c constraints.txt 'torch===$(TORCH)'
+	.venv-cuda/bin/python -m pip install --quiet --no-cache-dir -c constraints.txt -e '.[box2d,minatar]'
+	@touch $@
+
 crash-test: setup ## kill runs of many kinds at random moments and compare them with unkilled ones, five minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.crash.run
 
@@ -64,7 +76,7 @@ fmt: setup ## format, fix what the linter can fix, rewrite the generated docs
 bench: setup ## measure the training speed on Pong
 	$(BIN)/python benchmarks/pong_speed.py
 
-clean: ## remove .venv, caches and build outputs; never runs/
-	rm -rf .venv build dist *.egg-info .coverage
+clean: ## remove both environments, caches and build outputs; never runs/
+	rm -rf .venv .venv-cuda build dist *.egg-info .coverage
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -path ./runs -prune -o -path ./.git -prune -o -type d -name __pycache__ -exec rm -rf {} +

@@ -51,6 +51,7 @@ from dqn_cli.networks.heads import (
 from dqn_cli.networks.impala import Impala, ImpalaOptions
 from dqn_cli.networks.implicit_quantile import ImplicitQuantileHead, ImplicitQuantileOptions
 from dqn_cli.networks.torsos import Cnn, CnnOptions, Mlp, MlpOptions
+from dqn_cli.replay.device_prioritized import DevicePrioritizedSampler
 from dqn_cli.replay.prioritized import PrioritizedOptions, PrioritizedSampler
 from dqn_cli.replay.samplers import UniformOptions, UniformSampler
 from dqn_cli.rules.td import huber, huber_slope, squared, squared_slope
@@ -116,6 +117,20 @@ SAMPLERS: Table = {
         ),
     ),
 }
+
+
+def samplers_on(device: torch.device) -> Table:
+    """Returns ``SAMPLERS`` for a replay on ``device``: a kind that has none of its own there draws on the host."""
+    return {
+        **SAMPLERS,
+        "prioritized": Kind(
+            PrioritizedOptions,
+            lambda o, capacity, schedule, rng: DevicePrioritizedSampler(
+                capacity, o.alpha, schedule(o.beta.start, o.beta.end, o.beta.over_steps), o.eps, rng, device
+            ),
+        ),
+    }
+
 
 # (options, backup) -> Bootstrap
 BOOTSTRAPS: Table = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from dqn_cli.agent.actor import Actor
 from dqn_cli.agent.augmentation import Augmentations
 from dqn_cli.agent.bootstrap import bellman, rescaled
+from dqn_cli.agent.captured import CapturedGradient, captured_greedy
 from dqn_cli.agent.gradient import gradient_of
 from dqn_cli.agent.gradient_step import GradientStep
 from dqn_cli.agent.learner import Learner
@@ -29,7 +30,9 @@ from dqn_cli.build import (
     SAMPLERS,
     TARGETS,
     TORSOS,
+    samplers_on,
 )
+from dqn_cli.core.captured import Recorder, cuda_graph
 from dqn_cli.core.interruption import Waiting
 from dqn_cli.core.kinds import make
 from dqn_cli.core.rng import stream, torch_stream
@@ -43,8 +46,11 @@ from dqn_cli.networks.heads import HeadInputs
 from dqn_cli.networks.layers import linear_factory
 from dqn_cli.networks.noisy import noisy_factory
 from dqn_cli.networks.qnetwork import QNetwork
+from dqn_cli.replay.batches import DeviceBatches, HostBatches
 from dqn_cli.replay.buffer import Replay, compressed_budget, replay_bytes, ring_frames
 from dqn_cli.replay.compressed_frames import CompressedHostFrames
+from dqn_cli.replay.device_frames import DenseDeviceFrames
+from dqn_cli.replay.device_items import DeviceItems
 from dqn_cli.replay.frames import DenseHostFrames, FrameStore
 from dqn_cli.replay.items import ItemTable
 from dqn_cli.replay.segments import SEGMENT_BYTES
@@ -66,6 +72,7 @@ class Training:
         actor: Chooses actions.
         learner: Networks and optimiser.
         replay: Keeps transitions.
+        notices: What a person should be told; whoever tells it clears the list.
     """
 
     loop: TrainingLoop
@@ -73,6 +80,7 @@ class Training:
     actor: Actor
     learner: Learner
     replay: Replay
+    notices: list[str] = field(default_factory=list)
 
 
 def make_environments(
@@ -159,8 +167,11 @@ def history_steps(options: RunOptions, spec: EnvironmentSpec) -> int:
 def make_training(options: RunOptions, hardware: Hardware, environments: EpisodicVector) -> Training:
     """Makes everything that a run consists of, around its ``environments``."""
     spec = environments.spec
-    learner = _learner(options, spec, hardware)
-    actor = Actor(learner.online, _explorer(options, spec), hardware.device)
+    notices: list[str] = []
+    record = _recorder(options, hardware)
+    learner = _learner(options, spec, hardware, notices.append)
+    greedy = None if record is None else captured_greedy(learner.online, record, notices.append)
+    actor = Actor(learner.online, _explorer(options, spec), hardware.device, greedy)
     replay = _replay(options, spec, hardware)
     stop = options.stop
     loop = TrainingLoop(
@@ -179,10 +190,15 @@ def make_training(options: RunOptions, hardware: Hardware, environments: Episodi
         ),
         ReturnGoal(stop.return_mean, stop.window) if stop else None,
     )
-    return Training(loop, environments, actor, learner, replay)
+    return Training(loop, environments, actor, learner, replay, notices)
 
 
-def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> Learner:
+def _recorder(options: RunOptions, hardware: Hardware) -> Recorder | None:
+    """Returns what records kernels, where that is asked for and there is a GPU."""
+    return cuda_graph(hardware.device) if options.cuda_graphs and hardware.device.type == "cuda" else None
+
+
+def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware, tell: Callable[[str], None]) -> Learner:
     learning = options.learning
     online = make_network(options, spec, hardware, noise="online noise")
     target = make_network(options, spec, hardware, noise="target noise")
@@ -192,10 +208,12 @@ def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> 
     rescaling, schedule = learning.value_rescaling, learning.lr_schedule
     bootstrap = make(BOOTSTRAPS, learning.bootstrap, bellman if rescaling is None else rescaled(rescaling.eps))
     parameters = list(online.parameters())
+    gradient = gradient_of(online, target, bootstrap, losses[loss], cast("Any", learning.bootstrap).asks_online)
+    record = _recorder(options, hardware)
     return Learner(
         online,
         target,
-        gradient_of(online, target, bootstrap, losses[loss], cast("Any", learning.bootstrap).asks_online),
+        gradient if record is None else CapturedGradient(gradient, online, target, record, tell),
         GradientStep(
             parameters,
             make(OPTIMIZERS, learning.optimizer, parameters),
@@ -248,14 +266,16 @@ def _replay(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> R
     def anneal(start: float, end: float, over_steps: int | None) -> LinearSchedule:
         return LinearSchedule(start, end, 0, over_steps or options.total_steps)
 
-    return Replay(
-        _frame_store(options, spec, frames),
-        ItemTable(replay.capacity, observation.stack),
-        NStepWriter(spec.num_envs, observation.stack, replay.n_step, options.learning.gamma, replay.reward_clip),
-        make(SAMPLERS, replay.sampler, replay.capacity, anneal, stream(options.seed, "replay")),
-        hardware.device,
-        history,
-    )
+    writer = NStepWriter(spec.num_envs, observation.stack, replay.n_step, options.learning.gamma, replay.reward_clip)
+    sampling = replay.sampler, replay.capacity, anneal, stream(options.seed, "replay")
+    if replay.storage == "device":
+        device = hardware.device
+        ring = DenseDeviceFrames(frames, observation.shape, np.dtype(observation.dtype), device)
+        copy = DeviceItems(replay.capacity, observation.stack, device)
+        items, batches = ItemTable(replay.capacity, observation.stack, copy), DeviceBatches(ring, copy, device)
+        return Replay(ring, items, writer, make(samplers_on(device), *sampling), batches, history)
+    store, items = _frame_store(options, spec, frames), ItemTable(replay.capacity, observation.stack)
+    return Replay(store, items, writer, make(SAMPLERS, *sampling), HostBatches(store, items, hardware.device), history)
 
 
 def replay_memory(options: RunOptions, spec: EnvironmentSpec, storage: str, capacity: int | None = None) -> int:
@@ -275,7 +295,7 @@ def frame_budget(options: RunOptions, spec: EnvironmentSpec) -> int:
 
 
 def _frame_store(options: RunOptions, spec: EnvironmentSpec, frames: int) -> FrameStore:
-    """Makes the store that the options name; where they leave it open and no plan has decided, a dense one."""
+    """Makes the store in host memory that the options name; where no plan has decided, a dense one."""
     observation = spec.observation
     shape, dtype = observation.shape, np.dtype(observation.dtype)
     if options.replay.storage == "compressed":

@@ -102,6 +102,16 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def total_memory(device: torch.device) -> int | None:
+    """Returns the bytes of a GPU's memory, whatever is free of it; None for a CPU."""
+    return int(torch.cuda.get_device_properties(device).total_memory) if device.type == "cuda" else None
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Returns the bytes of a GPU's memory that are free; None for a CPU."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Returns whether the device multiplies bfloat16 matrices natively."""
     if device.type == "cuda":

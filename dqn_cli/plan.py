@@ -15,7 +15,7 @@ from dqn_cli.core.errors import UsageError
 from dqn_cli.core.machine import available_memory
 from dqn_cli.core.types import IntArray
 from dqn_cli.envs.contract import EnvironmentSpec
-from dqn_cli.hardware import Hardware, refuse_nondeterministic, resolve_hardware
+from dqn_cli.hardware import Hardware, free_memory, refuse_nondeterministic, resolve_hardware, total_memory
 from dqn_cli.replay.buffer import least_budget
 from dqn_cli.schema import RunOptions, planned_pacing
 from dqn_cli.training.pacing import Pacing
@@ -103,7 +103,8 @@ class Plan:
     def _memory(self) -> str:
         if self.options.replay.storage == "compressed":
             return f"compressed, {size(self.replay_bytes)} at most; what does not fit leaves sooner"
-        return f"{size(self.replay_bytes)} when full"
+        place = " on the GPU" if _on_gpu(self.options.replay.storage, self.hardware) else " when full"
+        return f"{size(self.replay_bytes)}{place}"
 
     def _copies(self) -> str:
         if self.target_copies is not None:
@@ -123,7 +124,7 @@ def make_plan(options: RunOptions) -> Plan:
     pacing = planned_pacing(options)
     steps = -(-options.total_steps // num_envs(options)) * num_envs(options)
     network_bytes = (_COPIES_OF_PARAMETERS * parameters + _PASSES_OVER_PAIRS * pairs) * torch.float32.itemsize
-    storage = _storage(options, spec, _room(hardware, network_bytes))
+    storage = _storage(options, spec, hardware, network_bytes)
     return Plan(
         spec=spec,
         hardware=hardware,
@@ -132,22 +133,39 @@ def make_plan(options: RunOptions) -> Plan:
         replay_bytes=replay_memory(options, spec, storage),
         updates=pacing.updates_until(steps),
         target_copies=_target_copies(options, pacing, steps),
-        options=options.model_copy(update={"replay": options.replay.model_copy(update={"storage": storage})}),
+        options=with_storage(options, storage),
     )
 
 
-def _room(hardware: Hardware, network_bytes: int) -> int | None:
+def with_storage(options: RunOptions, storage: str) -> RunOptions:
+    """Returns the options with another ``replay.storage``."""
+    return options.model_copy(update={"replay": options.replay.model_copy(update={"storage": storage})})
+
+
+def _room(hardware: Hardware, network_bytes: int, storage: str = "dense") -> int | None:
     """Returns the memory that is free for the replay, which may be negative; None where that is unknown."""
-    available = available_memory()
-    on_host = network_bytes if hardware.device.type == "cpu" else 0
-    return None if available is None else available - RESERVE_BYTES - on_host
+    on_gpu, replay_on_gpu = hardware.device.type == "cuda", _on_gpu(storage, hardware)
+    available = free_memory(hardware.device) if replay_on_gpu else available_memory()
+    beside = network_bytes if on_gpu == replay_on_gpu else 0
+    return None if available is None else available - RESERVE_BYTES - beside
 
 
-def _storage(options: RunOptions, spec: EnvironmentSpec, room: int | None) -> str:
-    """Returns how frames are kept: compressed where dense ones do not fit, unless that takes even more."""
+def _on_gpu(storage: str, hardware: Hardware) -> bool:
+    return storage == "device" and hardware.device.type == "cuda"
+
+
+def _storage(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware, network_bytes: int) -> str:
+    """Returns how frames are kept.
+
+    On a GPU where they fill at most half of its memory, whatever is free of it, so that two runs on one card agree.
+    Else dense; compressed where dense ones do not fit, unless that takes even more.
+    """
     if options.replay.storage != "auto":
         return options.replay.storage
     dense, compressed = (replay_memory(options, spec, storage) for storage in ("dense", "compressed"))
+    card, room = total_memory(hardware.device), _room(hardware, network_bytes)
+    if card is not None and options.replay.compressed_bytes is None and 2 * dense <= card:
+        return "device"
     return "dense" if room is None or dense <= room or dense <= compressed else "compressed"
 
 
@@ -167,7 +185,8 @@ def check_memory(plan: Plan) -> None:
     Raises:
         UsageError: With the figures, and a capacity that fits.
     """
-    room = _room(plan.hardware, plan.network_bytes)
+    storage = plan.options.replay.storage
+    room = _room(plan.hardware, plan.network_bytes, storage)
     if room is None or plan.replay_bytes <= room:
         return
     on_host = plan.network_bytes if plan.hardware.device.type == "cpu" else 0
@@ -179,7 +198,6 @@ def check_memory(plan: Plan) -> None:
         )
     room = max(0, room)
     o, spec = plan.options, plan.spec
-    storage = o.replay.storage
     fits = bisect_right(range(1, o.replay.capacity), room, key=lambda count: replay_memory(o, spec, storage, count))
     rounded = fits // 1000 * 1000 if fits > 10_000 else fits
     # A smaller replay would contradict these options, see schema.py.
@@ -188,7 +206,7 @@ def check_memory(plan: Plan) -> None:
     raise UsageError(
         f"replay.capacity {o.replay.capacity:,} needs {size(plan.replay_bytes)}"
         f"{' compressed' if storage == 'compressed' else ''}, and "
-        f"{size(room)} of memory are free for it; {advice}"
+        f"{size(room)} of {'GPU memory' if _on_gpu(storage, plan.hardware) else 'memory'} are free for it; {advice}"
     )
 
 

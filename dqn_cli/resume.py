@@ -17,7 +17,7 @@ from dqn_cli.core.loading import NOT_AS_SAVED, taking_over
 from dqn_cli.core.stateful import State
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.keeper import RunKeeper
-from dqn_cli.plan import check_memory, make_plan
+from dqn_cli.plan import Plan, check_memory, make_plan, with_storage
 from dqn_cli.run import Identity, Keeping, Outcome, follow, recorded_options
 from dqn_cli.schema import RunOptions
 from dqn_cli.training.checkpoint import Checkpoint, read_checkpoint
@@ -68,7 +68,7 @@ def find_saved(run_dir: Path, tell: Callable[[str], None]) -> SavedRun | None:
         raise UsageError(f"{generation.path} holds weights alone: use them with dqn eval, or with dqn train --init")
     options = validate(checkpoint.config, RunOptions, str(checkpoint.path))
     if options.replay.storage == "auto":  # of a version that knew but one
-        options = options.model_copy(update={"replay": options.replay.model_copy(update={"storage": "dense"})})
+        options = with_storage(options, "dense")
     return SavedRun(generation, checkpoint, checkpoint.training, options)
 
 
@@ -143,7 +143,7 @@ def go_on(
         step = saved.checkpoint.step
         return Outcome(run_dir, f"{reason}, before this command", step, 0, None, -1, 0.0)
     options = saved.options if device is None else saved.options.model_copy(update={"device": device})
-    plan = make_plan(options)
+    plan = _planned_here(options)
     check_memory(plan)
     options = recorded_options(plan.options, plan.hardware)
     facts = provenance()
@@ -175,6 +175,18 @@ def go_on(
         return keeper
 
     return follow(options, plan.hardware, run_dir, quiet, begin, saved.checkpoint.step)
+
+
+def _planned_here(options: RunOptions) -> Plan:
+    """Returns the plan of a saved run on this machine, whose GPU may hold less than the one before, if there is any.
+
+    Frames on a GPU and dense ones in host memory are the same frames; a compressed store might hold fewer than there
+    are items for.
+    """
+    if options.replay.storage != "device":
+        return make_plan(options)
+    plan = make_plan(with_storage(options, "auto"))
+    return plan if plan.options.replay.storage == "device" else make_plan(with_storage(options, "dense"))
 
 
 def differences(options: RunOptions, saved: SavedRun) -> list[str]:

@@ -38,6 +38,10 @@ class RunOptions(Options):
     threads: Literal["auto"] | Threads = Field("auto", description="Threads of the learner.")
     memory_format: Literal["auto", "contiguous", "channels_last"] = Field("auto", description="Layout of images.")
     deterministic: bool = Field(False, description="CUDA only: kernels that give the same bits each time.")
+    cuda_graphs: bool = Field(
+        False,
+        description="CUDA only: record the kernels of acting and of gradients once, and start them as one.",
+    )
     total_steps: PositiveCount = Field(50_000, description="Agent steps over all environments.")
     stop: StopOptions | None = Field(None, description="Ends training early; null: never.")
     env: EnvironmentChoice = Field(GymnasiumOptions(), description="Environments.")
@@ -114,10 +118,10 @@ def _of_sizes(o: RunOptions) -> Iterator[str]:
             f"replay.warmup_steps {replay.warmup_steps} is not below total_steps {o.total_steps}: "
             "nothing would ever be learnt"
         )
-    if replay.storage == "dense" and replay.compressed_bytes is not None:
+    if replay.storage in ("dense", "device") and replay.compressed_bytes is not None:
         yield (
-            f"replay.compressed_bytes {replay.compressed_bytes} has no meaning with replay.storage dense: use "
-            "compressed or auto, or leave it out"
+            f"replay.compressed_bytes {replay.compressed_bytes} has no meaning with replay.storage {replay.storage}: "
+            "use compressed or auto, or leave it out"
         )
     if replay.n_step * num_envs > replay.capacity:
         yield (

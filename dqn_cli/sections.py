@@ -81,8 +81,10 @@ class ReplayOptions(Options):
     reward_clip: PositiveFloat | None = Field(
         None, description="Each reward is clipped to [-reward_clip, reward_clip] in replay; null: not at all."
     )
-    storage: Literal["auto", "dense", "compressed"] = Field(
-        "auto", description="How frames are kept; auto is dense where that fits into memory."
+    storage: Literal["auto", "dense", "compressed", "device"] = Field(
+        "auto",
+        description="How frames are kept: device is dense beside the network, with items and priorities; auto takes it "
+        "on a GPU where that fills at most half of its memory, else dense where that fits, else compressed.",
     )
     compressed_bytes: PositiveCount | None = Field(
         None, description="Most memory of compressed frames; null: 28% of what they take dense."

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,19 @@ class TestMemory:
 
         return set_available
 
+    @pytest.fixture
+    def gpu(self, monkeypatch):
+        """Pretends that there is a GPU with so much memory."""
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+
+        def pretend(total: int, free: int) -> None:
+            monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=total))
+            monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, total))
+
+        return pretend
+
     def refusal(self, plan) -> str:
         with pytest.raises(UsageError) as refused:
             check_memory(plan)
@@ -225,6 +239,29 @@ class TestMemory:
         )
         available(RESERVE_BYTES + dense.network_bytes + packed.replay_bytes - 1)
         assert "compressed, and" in self.refusal(make_plan(run_options(**ATARI)))
+
+    @pytest.mark.parametrize(("card", "storage"), [(2.0, "device"), (1.99, "dense"), (0.0, "dense")])
+    def test_frames_live_on_a_gpu_where_they_fill_at_most_half_of_it(self, gpu, available, card, storage):
+        memory = make_plan(run_options(**ATARI)).replay_bytes
+        gpu(total=int(card * memory), free=10**12)
+        assert make_plan(run_options(**ATARI | {"device": "cuda"})).options.replay.storage == storage
+        available(RESERVE_BYTES)  # of the host: a replay on the GPU needs nothing of it
+        expected = storage if storage == "device" else "compressed"
+        assert make_plan(run_options(**ATARI | {"device": "cuda"})).options.replay.storage == expected
+
+    def test_who_gives_a_budget_for_compressed_frames_means_the_host(self, gpu):
+        gpu(total=10**12, free=10**12)
+        asked = {**ATARI["replay"], "compressed_bytes": 10**8}
+        assert make_plan(run_options(**ATARI | {"device": "cuda", "replay": asked})).options.replay.storage == "dense"
+
+    def test_what_does_not_fit_on_a_gpu_is_refused(self, gpu):
+        gpu(total=10**12, free=10**12)
+        plan = make_plan(run_options(**ATARI | {"device": "cuda"}))
+        assert f"{size(plan.replay_bytes)} on the GPU" in plan.text(Path("run"))
+        gpu(total=10**12, free=RESERVE_BYTES + plan.network_bytes + plan.replay_bytes)
+        check_memory(plan)
+        gpu(total=10**12, free=RESERVE_BYTES + plan.network_bytes + plan.replay_bytes - 1)
+        assert "of GPU memory are free for it; replay.capacity=2" in self.refusal(plan)
 
     def test_a_budget_for_less_than_a_transition_is_refused(self):
         asked = {**ATARI, "replay": {**ATARI["replay"], "storage": "compressed", "compressed_bytes": 1_000}}

@@ -110,6 +110,20 @@ def test_a_compressed_replay_whose_frames_leave_for_want_of_memory(tmp_path):
     assert 0 < training["replay"]["head"] - training["replay"]["tail"] < 700  # fewer than the capacity
 
 
+def test_a_replay_on_the_device_goes_on_anywhere(tmp_path):
+    """It is as a dense one; a machine without room on a GPU, as this one, goes on with a dense one."""
+    overrides = (*PONG, "total_steps=900", "replay.capacity=900", "checkpoint={every_steps: 300, keep: 9}")
+    for storage in ("dense", "device"):
+        plan = small_plan(*overrides, f"replay.storage={storage}", config="atari/default")
+        train(plan, "pong", tmp_path / storage, quiet=True)
+    half = back_to(tmp_path / "device", tmp_path / "half", 300)
+    resume(half, notes().append, quiet=True)
+    dense, *others = (read_checkpoint(tmp_path / name) for name in ("dense", "device", "half"))
+    for other in others:
+        assert all(torch.equal(dense.weights[key], other.weights[key]) for key in dense.weights)
+    assert [other.config["replay"]["storage"] for other in others] == ["device", "dense"]
+
+
 def test_sigusr1_saves_and_changes_nothing(tmp_path, monkeypatch):
     saved: list[int] = []
     save = CheckpointWriter.save

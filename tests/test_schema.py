@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "threads": "auto",
     "memory_format": "auto",
     "deterministic": False,
+    "cuda_graphs": False,
     "total_steps": 50_000,
     "stop": None,
     "env": {

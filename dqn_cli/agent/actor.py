@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from dqn_cli.agent.explorer import Explorer
+from dqn_cli.core.devices import to_device, to_host
 from dqn_cli.core.types import Array, IntArray
 from dqn_cli.networks.qnetwork import QNetwork
+
+Greedy = Callable[[Tensor], Tensor]
+"""Observations ``[N, S, ...]`` on the device -> actions ``[N]`` there."""
+
+
+def greedy_values(network: QNetwork, observation: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the actions of highest value ``[N]``, ties to the lowest, and all values ``[N, A]``, on the device."""
+    with torch.inference_mode():
+        values = network(observation).values()
+        return values.argmax(1), values
 
 
 def greedy_actions(network: QNetwork, observation: Array, device: torch.device) -> IntArray:
     """Returns the actions of highest value ``[N]`` for ``observation [N, S, ...]``; ties go to the lowest."""
-    with torch.inference_mode():
-        values = network(torch.from_numpy(observation).to(device)).values()
-        actions: IntArray = values.argmax(1).cpu().numpy()
-    return actions
+    return to_host(greedy_values(network, to_device(observation, device))[0])
 
 
 class Actor:
@@ -25,10 +36,14 @@ class Actor:
         network: The online network.
         explorer: Decides where to act at random.
         device: Where the network lives.
+        greedy: Another way to the same actions; None for the plain one.
     """
 
-    def __init__(self, network: QNetwork, explorer: Explorer, device: torch.device) -> None:
+    def __init__(
+        self, network: QNetwork, explorer: Explorer, device: torch.device, greedy: Greedy | None = None
+    ) -> None:
         self._network, self.explorer, self._device = network, explorer, device
+        self._greedy = greedy or (lambda observation: greedy_values(network, observation)[0])
 
     def act(self, observation: Array, step: int) -> IntArray:
         """Returns actions ``[N]`` for ``observation [N, S, ...]`` at agent step ``step``."""
@@ -36,4 +51,5 @@ class Actor:
         if random.all():
             return random_actions
         self._network.resample()
-        return np.where(random, random_actions, greedy_actions(self._network, observation, self._device))
+        greedy = to_host(self._greedy(to_device(observation, self._device)))  # the one wait of a vector step
+        return np.where(random, random_actions, greedy)

@@ -16,6 +16,9 @@ IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
+Keys = IntArray | torch.Tensor
+"""Item numbers ``[B]`` int64, where the priorities of the items live: on the host, or on a device."""
+
 
 @dataclass(frozen=True, slots=True)
 class ObservationSpec:
@@ -59,7 +62,7 @@ class Batch:
     discount: torch.Tensor
     next_observation: torch.Tensor
     weight: torch.Tensor
-    key: IntArray
+    key: Keys
 
     def part(self, number: int, count: int) -> Batch:
         """Returns one of the ``count`` batches of equal size that lie one behind the other in this one, as views."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
+from dqn_cli.core.devices import to_host
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.stateful import State
-from dqn_cli.core.types import Array, Batch, BoolArray, FloatArray, IntArray, ObservationSpec
+from dqn_cli.core.types import Array, Batch, BoolArray, FloatArray, IntArray, Keys, ObservationSpec
+from dqn_cli.replay.batches import Batches
 from dqn_cli.replay.compressed_frames import compressed_bytes, packed_bound
 from dqn_cli.replay.frames import FrameStore
 from dqn_cli.replay.items import Items, ItemTable, item_bytes
@@ -28,7 +29,7 @@ class Replay:
         items: Table of items, empty.
         writer: The n-step writer.
         sampler: Chooses the keys of a batch.
-        device: Where batches are put.
+        batches: Puts batches together.
         history: Number of vector steps that an item can reach back, n + S - 1.
     """
 
@@ -38,11 +39,11 @@ class Replay:
         items: ItemTable,
         writer: NStepWriter,
         sampler: Sampler,
-        device: torch.device,
+        batches: Batches,
         history: int,
     ) -> None:
         self.frames, self.items = frames, items
-        self._writer, self._sampler, self._device = writer, sampler, device
+        self._writer, self._sampler, self._batches = writer, sampler, batches
         # Number of the first frame of each of the latest vector steps; [-1] is the step in hand.
         self._first_frames = [1] * (history + 1)
 
@@ -104,20 +105,7 @@ class Replay:
         """Draws a batch at agent step ``step``; raises ``ValueError`` while there is no item."""
         if not len(self.items):
             raise ValueError("the replay holds no item yet")
-        keys, weights = self.draw(batch_size, step)
-        items = self.items.gather(keys)
-        # One gather for both sides: they lie side by side in one tensor.
-        both = torch.from_numpy(self.frames.gather(np.concatenate((items.stack, items.next_stack))))
-        both = both.to(self._device)
-        return Batch(
-            observation=both[:batch_size],
-            action=torch.from_numpy(items.action).to(self._device, torch.int64),
-            reward=torch.from_numpy(items.reward).to(self._device),
-            discount=torch.from_numpy(items.discount).to(self._device),
-            next_observation=both[batch_size:],
-            weight=torch.from_numpy(weights).to(self._device, torch.float32),
-            key=keys,
-        )
+        return self._batches(*self._sampler.sample(batch_size, step))
 
     def at_once(self, batch_size: int) -> int:
         """Returns how many batches may be one call of ``sample``: 1 where an update decides on the next draws.
@@ -131,13 +119,14 @@ class Replay:
 
     def draw(self, count: int, step: int) -> tuple[IntArray, FloatArray]:
         """Draws keys ``[count]`` of living items and their importance weights ``[count]``, without their contents."""
-        return self._sampler.sample(count, step)
+        keys, weights = self._sampler.sample(count, step)
+        return to_host(keys), to_host(weights)
 
     def probabilities(self, keys: IntArray) -> FloatArray:
         """Returns for each of the living ``keys [M]`` its chance to be a single draw, ``[M]``."""
         return self._sampler.probabilities(keys)
 
-    def reprioritize(self, keys: IntArray, priority: torch.Tensor) -> None:
+    def reprioritize(self, keys: Keys, priority: torch.Tensor) -> None:
         """Takes over new priorities ``[B]`` of the items ``keys [B]``; those that have left are ignored."""
         self._sampler.reprioritize(keys, priority)
 

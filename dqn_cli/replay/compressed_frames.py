@@ -9,6 +9,8 @@ from typing import cast
 
 import lz4.block
 import numpy as np
+import torch
+from torch import Tensor
 
 from dqn_cli.core.types import Array
 from dqn_cli.replay.frames import FrameIds, check_form, check_living, slots_of
@@ -63,8 +65,11 @@ class CompressedHostFrames:
         self._write(ids, frames)
         return ids
 
-    def gather(self, ids: FrameIds) -> Array:
-        """Returns ``[*ids.shape, ...]``, a fresh array; a frame that is asked for twice is unpacked once."""
+    def gather(self, ids: FrameIds) -> Tensor:
+        """Returns ``[*ids.shape, ...]``, a fresh tensor; a frame that is asked for twice is unpacked once."""
+        return torch.from_numpy(np.asarray(self._unpacked(ids)))
+
+    def _unpacked(self, ids: FrameIds) -> Array:
         different, places = np.unique(ids, return_inverse=True)
         arena, size = self._arena, self.frame_bytes
         unpacked = np.zeros(len(different) * size, np.uint8)
@@ -79,7 +84,7 @@ class CompressedHostFrames:
     def export(self, first: int, last: int) -> Array:
         """Returns a copy of the frames numbered from ``first`` to ``last``."""
         check_living(self, first, last)
-        return self.gather(slots_of(first, last - first + 1, self.capacity))
+        return self._unpacked(slots_of(first, last - first + 1, self.capacity))
 
     def restore(self, first: int, frames: Array) -> None:
         """Puts back frames that ``export(first, ...)`` returned, under the same numbers and ids, oldest first.

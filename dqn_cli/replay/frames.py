@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.types import Array
@@ -51,8 +53,8 @@ class FrameStore(Protocol):
         """Stores ``frames [M, ...]``, M at most ``capacity``, and returns their ids ``[M]``."""
         ...
 
-    def gather(self, ids: FrameIds) -> Array:
-        """Returns ``[*ids.shape, ...]``, a fresh array."""
+    def gather(self, ids: FrameIds) -> Tensor:
+        """Returns ``[*ids.shape, ...]``, a fresh tensor where the frames are: in host memory, or on a device."""
         ...
 
     def export(self, first: int, last: int) -> Array:
@@ -97,9 +99,9 @@ class DenseHostFrames:
         self.written += len(frames)
         return ids
 
-    def gather(self, ids: FrameIds) -> Array:
-        """Returns ``[*ids.shape, ...]``, a fresh array."""
-        return self._frames.take(ids, axis=0)
+    def gather(self, ids: FrameIds) -> Tensor:
+        """Returns ``[*ids.shape, ...]``, a fresh tensor."""
+        return torch.from_numpy(np.asarray(self._frames.take(ids, axis=0)))
 
     def export(self, first: int, last: int) -> Array:
         """Returns a copy of the frames numbered from ``first`` to ``last``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -37,16 +38,25 @@ class Items:
         return len(self.action)
 
 
+class ItemCopy(Protocol):
+    """Holds what a table holds, elsewhere."""
+
+    def write(self, begin: int, items: Items) -> None:
+        """Takes over ``items`` at the positions from ``begin`` on, around the ring's end."""
+        ...
+
+
 class ItemTable:
     """A ring of items. Keys are item numbers from 0 on; those in [``tail``, ``head``) are alive.
 
     Args:
         capacity: Most items alive at once.
         stack: Stack depth S.
+        copy: Is told of all that is written; None: nobody is.
     """
 
-    def __init__(self, capacity: int, stack: int) -> None:
-        self.capacity, self.stack = capacity, stack
+    def __init__(self, capacity: int, stack: int, copy: ItemCopy | None = None) -> None:
+        self.capacity, self.stack, self._copy = capacity, stack, copy
         self.tail = 0
         self.head = 0
         self._stack = np.zeros((capacity, stack), np.int32)
@@ -69,7 +79,7 @@ class ItemTable:
         # A slice is several times as quick as positions; those are needed where the ring begins anew.
         whole = begin + count <= self.capacity
         rows = slice(begin, begin + count) if whole else np.arange(begin, begin + count) % self.capacity
-        self._write(rows, items)
+        self._write(begin, rows, items)
         self._oldest_frame[rows] = oldest_frame
         self.head += len(items)
         self.tail = max(self.tail, self.head - self.capacity)
@@ -132,15 +142,17 @@ class ItemTable:
             reward=exported["reward"].numpy()[keep],
             discount=exported["discount"].numpy()[keep],
         )
-        self._write(positions, items)
+        self._write(int(positions[0]) if len(positions) else 0, positions, items)
         self._oldest_frame[positions] = exported["oldest_frame"].numpy()[keep]
 
-    def _write(self, rows: slice | IntArray, items: Items) -> None:
+    def _write(self, begin: int, rows: slice | IntArray, items: Items) -> None:
         self._stack[rows] = items.stack
         self._next_stack[rows] = items.next_stack
         self._action[rows] = items.action
         self._reward[rows] = items.reward
         self._discount[rows] = items.discount
+        if self._copy is not None:
+            self._copy.write(begin, items)
 
 
 def item_bytes(stack: int) -> int:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from dqn_cli.core.devices import to_host
 from dqn_cli.core.errors import DivergedError, UsageError
 from dqn_cli.core.options import Fraction, Options, PositiveCount, PositiveFloat
 from dqn_cli.core.rng import generator_state, load_generator_state
 from dqn_cli.core.stateful import State
-from dqn_cli.core.types import FloatArray, IntArray
+from dqn_cli.core.types import FloatArray, IntArray, Keys
 from dqn_cli.replay.sum_tree import BRANCHING, SumTree
 
 
@@ -86,7 +87,7 @@ class PrioritizedSampler:
         """Returns P(i) for each of the living ``keys [M]``, ``[M]``."""
         return self._tree.get(keys % self._capacity) / self._tree.total
 
-    def reprioritize(self, keys: IntArray, priority: torch.Tensor) -> None:
+    def reprioritize(self, keys: Keys, priority: torch.Tensor) -> None:
         """Takes over |delta| ``[B]`` of the items ``keys [B]``, of several for one key the last.
 
         Keys that have left are ignored.
@@ -97,10 +98,8 @@ class PrioritizedSampler:
         errors: FloatArray = priority.detach().to("cpu", torch.float64).numpy()
         wrong = errors[~(np.isfinite(errors) & (errors >= 0.0))]
         if len(wrong):
-            raise DivergedError(
-                f"training has diverged: the loss of an item is {wrong[0]}, no finite number of at least 0; "
-                "lower learning.optimizer.lr, or set learning.max_grad_norm"
-            )
+            raise diverged(f"the loss of an item is {wrong[0]}, no finite number of at least 0")
+        keys = to_host(keys)
         priorities = errors + self._eps
         self._maximum = float(priorities.max(initial=self._maximum))
         living = (keys >= self._tail) & (keys < self._head)
@@ -122,7 +121,7 @@ class PrioritizedSampler:
         Raises:
             UsageError: The state is of another sampler, or damaged.
         """
-        _check(state, self._capacity)
+        check_sampler_state(state, self._capacity)
         load_generator_state(self._rng, state["rng"])
         self._tail, self._head, self._maximum = state["tail"], state["head"], state["maximum"]
         self._tree = SumTree(self._capacity)
@@ -133,7 +132,12 @@ class PrioritizedSampler:
         return np.arange(self._tail, self._head) % self._capacity
 
 
-def _check(state: State, capacity: int) -> None:
+def diverged(why: str) -> DivergedError:
+    """Returns the end of a run whose losses are none any more."""
+    return DivergedError(f"training has diverged: {why}; lower learning.optimizer.lr, or set learning.max_grad_norm")
+
+
+def check_sampler_state(state: State, capacity: int) -> None:
     """Raises ``UsageError`` unless ``state`` is one of a sampler of that capacity."""
     tail, head = state.get("tail"), state.get("head")
     if not (type(tail) is int and type(head) is int and 0 <= tail <= head <= tail + capacity):

@@ -10,7 +10,7 @@ from torch import Tensor
 from dqn_cli.core.options import Options
 from dqn_cli.core.rng import generator_state, load_generator_state
 from dqn_cli.core.stateful import State
-from dqn_cli.core.types import FloatArray, IntArray
+from dqn_cli.core.types import FloatArray, IntArray, Keys
 
 
 class Sampler(Protocol):
@@ -26,7 +26,7 @@ class Sampler(Protocol):
         """Learns that exactly the keys in [``tail``, ``head``) are alive now."""
         ...
 
-    def sample(self, batch_size: int, step: int) -> tuple[IntArray, FloatArray]:
+    def sample(self, batch_size: int, step: int) -> tuple[Keys, FloatArray | Tensor]:
         """Returns keys ``[B]`` and importance weights ``[B]`` at agent step ``step``; at least one item must live."""
         ...
 
@@ -34,7 +34,7 @@ class Sampler(Protocol):
         """Returns for each of the living ``keys [M]`` its chance to be a single draw, ``[M]``."""
         ...
 
-    def reprioritize(self, keys: IntArray, priority: Tensor) -> None:
+    def reprioritize(self, keys: Keys, priority: Tensor) -> None:
         """Takes over new priorities ``[B]``; keys that have left are ignored."""
         ...
 
@@ -80,7 +80,7 @@ class UniformSampler:
         """Returns 1 / N for each of the living ``keys [M]``, ``[M]``."""
         return np.full(len(keys), 1.0 / (self._head - self._tail))
 
-    def reprioritize(self, keys: IntArray, priority: Tensor) -> None:
+    def reprioritize(self, keys: Keys, priority: Tensor) -> None:
         """Does nothing: there are no priorities."""
 
     def state_dict(self) -> State:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from tests.mutants.defect import Defect
+from tests.mutants.devices import DEVICE_DEFECTS
 from tests.mutants.environments import ENVIRONMENT_DEFECTS
 from tests.mutants.reliability import RELIABILITY_DEFECTS
 from tests.mutants.variants import VARIANT_DEFECTS
 
 WRITER, BUFFER, ITEMS = "dqn_cli/replay/writer.py", "dqn_cli/replay/buffer.py", "dqn_cli/replay/items.py"
+BATCHES = "dqn_cli/replay/batches.py"
 FRAMES, SAMPLERS, VECTOR = "dqn_cli/replay/frames.py", "dqn_cli/replay/samplers.py", "dqn_cli/envs/vector.py"
 RUNNING = "dqn_cli/envs/running.py"
 ATARI, LEARNER, EXPLORER = "dqn_cli/envs/atari.py", "dqn_cli/agent/learner.py", "dqn_cli/agent/explorer.py"
@@ -89,9 +91,9 @@ DEFECTS = (
     ),
     Defect(
         "observation and successor swapped",
-        BUFFER,
-        "observation=both[:batch_size]",
-        "observation=both[batch_size:]",
+        BATCHES,
+        "observation=both[: len(keys)]",
+        "observation=both[len(keys) :]",
         "tests/replay/test_buffer.py",
     ),
     Defect(
@@ -518,6 +520,7 @@ DEFECTS = (
         '"environment", episode)',
         "tests/envs/test_lineage.py",
     ),
+    *DEVICE_DEFECTS,
     *ENVIRONMENT_DEFECTS,
     *RELIABILITY_DEFECTS,
     *VARIANT_DEFECTS,

@@ -123,7 +123,7 @@ def main() -> None:
         copies: SimpleQueue[Path] = SimpleQueue()
         for number in range(WORKERS):
             copy = Path(scratch) / str(number)
-            ignored = shutil.ignore_patterns(".venv", ".git", "runs", "__pycache__", ".*_cache", ".hypothesis")
+            ignored = shutil.ignore_patterns(".venv*", ".git", "runs", "__pycache__", ".*_cache", ".hypothesis")
             shutil.copytree(ROOT, copy, ignore=ignored)
             copies.put(copy)
         in_copies(check, sorted({test for defect in defects for test in defect.tests.split()}), copies)

@@ -10,11 +10,16 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from dqn_cli.core.devices import to_host
 from dqn_cli.core.schedules import LinearSchedule
 from dqn_cli.core.types import Array, BoolArray, FloatArray, IntArray
 from dqn_cli.experiments.audit.recorder import RecordedItem, Recorder
+from dqn_cli.replay.batches import DeviceBatches, HostBatches
 from dqn_cli.replay.buffer import Replay
 from dqn_cli.replay.compressed_frames import CompressedHostFrames
+from dqn_cli.replay.device_frames import DenseDeviceFrames
+from dqn_cli.replay.device_items import DeviceItems
+from dqn_cli.replay.device_prioritized import DevicePrioritizedSampler
 from dqn_cli.replay.frames import DenseHostFrames
 from dqn_cli.replay.items import ItemTable
 from dqn_cli.replay.prioritized import PrioritizedSampler
@@ -85,15 +90,21 @@ class ScriptedStream:
 
 Content = tuple[bytes, bytes, int, float, float]
 
-SAMPLERS = ("uniform", "prioritized")
+SAMPLERS = ("uniform", "prioritized", "device uniform", "device prioritized")
+"""Those of a device come with frames and items there, which here is the CPU."""
+
+CPU = torch.device("cpu")
 
 
 def make_sampler(kind: str, capacity: int) -> Sampler:
     """Returns a sampler of ``SAMPLERS`` for a table of ``capacity`` items."""
     rng = np.random.Generator(np.random.PCG64(0))
-    if kind == "uniform":
+    if kind.endswith("uniform"):
         return UniformSampler(rng)
-    return PrioritizedSampler(capacity, 0.6, LinearSchedule(0.4, 1.0, 0, 50), 1e-3, rng)
+    beta = LinearSchedule(0.4, 1.0, 0, 50)
+    if kind == "prioritized":
+        return PrioritizedSampler(capacity, 0.6, beta, 1e-3, rng)
+    return DevicePrioritizedSampler(capacity, 0.6, beta, 1e-3, rng, CPU)
 
 
 def make_replay(
@@ -107,19 +118,19 @@ def make_replay(
     sampler: str = "uniform",
     budget: int | None = None,
 ) -> Replay:
-    """Returns a replay of scripted frames, compressed where there is a ``budget``.
+    """Returns a replay of scripted frames, compressed in host memory where there is a ``budget``.
 
     Gamma 0.5 makes every return and discount exact.
     """
     form = (3,), np.dtype(np.int32)
-    return Replay(
-        DenseHostFrames(ring, *form) if budget is None else CompressedHostFrames(ring, *form, budget),
-        ItemTable(capacity, stack),
-        NStepWriter(num_envs, stack, n_step, gamma, reward_clip),
-        make_sampler(sampler, capacity),
-        torch.device("cpu"),
-        n_step + stack - 1,
-    )
+    writer, history = NStepWriter(num_envs, stack, n_step, gamma, reward_clip), n_step + stack - 1
+    draws = make_sampler(sampler if budget is None else sampler.removeprefix("device "), capacity)
+    if sampler.startswith("device ") and budget is None:
+        there, copy = DenseDeviceFrames(ring, *form, CPU), DeviceItems(capacity, stack, CPU)
+        return Replay(there, ItemTable(capacity, stack, copy), writer, draws, DeviceBatches(there, copy, CPU), history)
+    items = ItemTable(capacity, stack)
+    frames = DenseHostFrames(ring, *form) if budget is None else CompressedHostFrames(ring, *form, budget)
+    return Replay(frames, items, writer, draws, HostBatches(frames, items, CPU), history)
 
 
 def content(item: RecordedItem) -> Content:
@@ -131,7 +142,7 @@ def content(item: RecordedItem) -> Content:
 def contents(replay: Replay) -> list[Content]:
     """Returns what each living item says, in the order of keys."""
     items = replay.items.gather(np.arange(replay.items.tail, replay.items.head))
-    stacks, next_stacks = replay.frames.gather(items.stack), replay.frames.gather(items.next_stack)
+    stacks, next_stacks = (to_host(replay.frames.gather(ids)) for ids in (items.stack, items.next_stack))
     return [
         (stacks[i].tobytes(), next_stacks[i].tobytes(), int(items.action[i]), float(items.reward[i]), float(discount))
         for i, discount in enumerate(items.discount)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dqn_cli.compose import Training, make_environments, make_training
+from dqn_cli.core.devices import to_host
 from dqn_cli.core.types import Array, IntArray
 from dqn_cli.envs.contract import Environments, EnvironmentSpec, StepResult
 from dqn_cli.envs.vector import EpisodicVector
@@ -82,7 +83,7 @@ def training(
 def assert_within_one_episode(replay: Replay, n_step: int) -> None:
     """For observations (episode, time): both sides are of one episode, as many steps apart as the discount says."""
     items = replay.items.gather(np.arange(replay.items.tail, replay.items.head))
-    before, after = (replay.frames.gather(stack)[:, 0] for stack in (items.stack, items.next_stack))
+    before, after = (to_host(replay.frames.gather(stack))[:, 0] for stack in (items.stack, items.next_stack))
     steps = after[:, 1].astype(int) - before[:, 1].astype(int)
     assert (before[:, 0] == after[:, 0]).all()
     assert ((steps >= 1) & (steps <= n_step)).all()

@@ -1,4 +1,4 @@
-"""Rings of frames, dense and compressed."""
+"""Rings of frames: dense, compressed, and dense on a device, which here is the CPU."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import lz4.block
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dqn_cli.core.devices import to_host
 from dqn_cli.core.errors import UsageError
 from dqn_cli.replay import compressed_frames as compressed_module
 from dqn_cli.replay.compressed_frames import CompressedHostFrames, compressed_bytes, packed_bound
+from dqn_cli.replay.device_frames import DenseDeviceFrames
 from dqn_cli.replay.frames import BLANK, DenseHostFrames, FrameStore
 
-KINDS = ("dense", "compressed")
+KINDS = ("dense", "compressed", "device")
 
 
 def frames_from(first: int, count: int, shape=(2,), dtype=np.float32):
@@ -27,6 +30,8 @@ def store(kind: str, capacity: int, shape: tuple[int, ...], dtype: type) -> Fram
     """A ring; a compressed one has room for all of its frames."""
     if kind == "dense":
         return DenseHostFrames(capacity, shape, np.dtype(dtype))
+    if kind == "device":
+        return DenseDeviceFrames(capacity, shape, np.dtype(dtype), torch.device("cpu"))
     budget = capacity * packed_bound(int(np.prod(shape)) * np.dtype(dtype).itemsize)
     return CompressedHostFrames(capacity, shape, np.dtype(dtype), budget)
 
@@ -60,7 +65,7 @@ def test_gather_takes_ids_of_any_shape(kind, ids_shape, shape):
     frames = store(kind, 7, shape, np.uint8)
     frames.append(frames_from(1, 7, shape, np.uint8))
     ids = np.random.Generator(np.random.PCG64(0)).integers(0, 8, ids_shape).astype(np.int32)
-    gathered = frames.gather(ids)
+    gathered = to_host(frames.gather(ids))
     assert gathered.dtype == np.uint8
     np.testing.assert_array_equal(gathered, np.broadcast_to(ids.reshape(ids_shape + (1,) * len(shape)), gathered.shape))
     assert gathered.shape == ids_shape + shape
@@ -179,6 +184,25 @@ def test_what_lives_is_the_longest_run_that_fits_the_budget(capacity, size, budg
         first = data.draw(st.integers(max(1, len(written) - capacity + 1), frames.oldest))
         twin.restore(first, np.array(written[first - 1 :]))  # a segment may hold more than still lives
         assert (twin.oldest, twin.written, twin.packed_bytes) == (frames.oldest, frames.written, frames.packed_bytes)
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int8, np.int16, np.int32, np.float32])
+def test_a_device_says_what_the_host_says(dtype):
+    """Whatever is stored, in pieces that wrap: the same ids, the same bits."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    here = store("dense", 7, (2, 3), dtype)
+    there = DenseDeviceFrames(7, (2, 3), np.dtype(dtype), torch.device("cpu"))
+    for count in (3, 7, 1, 5, 6, 2):
+        arrived = rng.integers(0, 2 if dtype == np.bool_ else 99, (count, 2, 3)).astype(dtype)
+        ids = here.append(arrived)
+        np.testing.assert_array_equal(there.append(arrived), ids)
+        asked = rng.integers(0, 8, (4, 2)).astype(np.int32)
+        expected = to_host(here.gather(asked))
+        np.testing.assert_array_equal(to_host(there.gather(asked)), expected)
+        np.testing.assert_array_equal(to_host(there.gather(torch.from_numpy(asked))), expected)
+        exported = there.export(there.oldest, there.written)
+        assert exported.tobytes() == here.export(here.oldest, here.written).tobytes()
+        assert exported.dtype == dtype
 
 
 def test_pages_that_are_not_needed_are_not_touched():

@@ -17,7 +17,7 @@ from dqn_cli.compose import make_environments, make_training
 from dqn_cli.core.errors import RunError, UsageError
 from dqn_cli.core.rng import stream
 from dqn_cli.core.schedules import LinearSchedule
-from dqn_cli.core.types import FloatArray
+from dqn_cli.core.types import FloatArray, Keys
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.replay.prioritized import PrioritizedOptions, PrioritizedSampler
 from dqn_cli.schema import RunOptions
@@ -234,7 +234,7 @@ class TestExtend:
         script = [[Episode(5), Episode(1), Episode(30, terminated=False)], [Episode(2)], [Episode(11, life_lost=4)]]
         episodes = ScriptedStream(script[:num_envs], 4)
         replay.begin(episodes.reset())
-        late = np.empty(0, np.int64)
+        late: Keys = np.empty(0, np.int64)
         for step in range(300):
             replay.append(*episodes.step())
             living = np.arange(replay.items.tail, replay.items.head)

@@ -20,6 +20,7 @@ from dqn_cli.core.errors import UsageError
 from dqn_cli.core.files import Fingerprint, fingerprint
 from dqn_cli.core.stateful import State
 from dqn_cli.replay import segments as segments_module
+from dqn_cli.replay.batches import HostBatches
 from dqn_cli.replay.buffer import Replay
 from dqn_cli.replay.frames import DenseHostFrames
 from dqn_cli.replay.items import ItemTable
@@ -200,6 +201,11 @@ def test_pruning_deletes_what_no_checkpoint_needs_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [*names[1:], "notes.txt"]
 
 
+def plain_replay(frames: DenseHostFrames, capacity: int) -> Replay:
+    items, sampler = ItemTable(capacity, 1), UniformSampler(np.random.Generator(np.random.PCG64(0)))
+    return Replay(frames, items, NStepWriter(1, 1, 1, 0.9), sampler, HostBatches(frames, items, torch.device("cpu")), 1)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.bool_])
 @pytest.mark.parametrize("size", [1, 41, 1 << 26], ids=["frame by frame", "few", "at once"])
 def test_frames_come_back_bit_for_bit(tmp_path, monkeypatch, dtype, size):
@@ -210,14 +216,7 @@ def test_frames_come_back_bit_for_bit(tmp_path, monkeypatch, dtype, size):
         frames[3], frames[4], frames[5] = np.nan, -0.0, np.inf
 
     def fresh() -> Replay:
-        return Replay(
-            DenseHostFrames(30, (5, 4), np.dtype(dtype)),
-            ItemTable(30, 1),
-            NStepWriter(1, 1, 1, 0.9),
-            UniformSampler(np.random.Generator(np.random.PCG64(0))),
-            torch.device("cpu"),
-            1,
-        )
+        return plain_replay(DenseHostFrames(30, (5, 4), np.dtype(dtype)), 30)
 
     replay, no = fresh(), np.zeros(1, np.bool_)
     replay.begin(frames[:1])
@@ -234,14 +233,7 @@ def test_frames_come_back_bit_for_bit(tmp_path, monkeypatch, dtype, size):
 
 def test_a_checkpoint_needs_little_memory_beside_the_replay(tmp_path, monkeypatch):
     monkeypatch.setattr(segments_module, "SEGMENT_BYTES", 1 << 20)
-    replay = Replay(
-        DenseHostFrames(4096, (64, 64), np.dtype(np.uint8)),
-        ItemTable(1, 1),
-        NStepWriter(1, 1, 1, 0.9),
-        UniformSampler(np.random.Generator(np.random.PCG64(0))),
-        torch.device("cpu"),
-        1,
-    )
+    replay = plain_replay(DenseHostFrames(4096, (64, 64), np.dtype(np.uint8)), 1)
     noise = np.random.Generator(np.random.PCG64(0)).integers(0, 256, (4096, 64, 64), np.uint8)
     replay.frames.append(noise)  # 16 MiB that nothing can compress
     tracemalloc.start()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dqn_cli.core.devices import to_host
 from dqn_cli.core.types import Array, Batch, IntArray
 from dqn_cli.experiments.audit.recorder import RecordedItem, Recorder
 from dqn_cli.experiments.audit.report import Check
@@ -143,7 +144,8 @@ class Ledger:
 
     def _read(self, keys: IntArray) -> tuple[Items, Array, Array]:
         items = self._replay.items.gather(keys)
-        return items, self._replay.frames.gather(items.stack), self._replay.frames.gather(items.next_stack)
+        before, after = (to_host(self._replay.frames.gather(ids)) for ids in (items.stack, items.next_stack))
+        return items, before, after
 
     def _expire(self, step: int) -> None:
         """Forgets what has no place left, or may refer to a frame that is overwritten."""

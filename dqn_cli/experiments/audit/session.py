@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from dqn_cli.compose import Training, history_steps, make_environments, make_training, num_envs
+from dqn_cli.core.devices import to_host
 from dqn_cli.core.rng import stream
 from dqn_cli.core.types import IntArray
 from dqn_cli.envs.contract import StepResult
@@ -153,8 +154,9 @@ class Session:
         if number % max(1, self._vector_steps // _BATCHES) == 0:
             batch = replay.sample(_BATCH, self.steps)
             self.ledger.check_batch(batch)
-            self._sampling.check_batch(batch.key, batch.weight.cpu().numpy(), self.steps)
-            self._sampling.reprioritize(batch.key)
+            keys = to_host(batch.key)
+            self._sampling.check_batch(keys, to_host(batch.weight), self.steps)
+            self._sampling.reprioritize(keys)
 
     def _timed(self, name: str, work: Callable[[], Any]) -> Any:
         begun = time.perf_counter()
