@@ -145,7 +145,7 @@ class WrittenOutGradient:
         As late as they depend on the update before: ask for the next only when the last one was applied.
         """
         if not self._asks_online:
-            here, there = self._online.scaled(batch.observation, batch.next_observation).chunk(2)
+            here, there = self._online.scaled(batch.observation), self._online.scaled(batch.next_observation)
             aims = self._aims(batch, here, there, self._online.of_scaled).chunk(count)
             for inputs, aim in zip(here.chunk(count), aims, strict=True):
                 yield self._written_out.forward(inputs), aim
