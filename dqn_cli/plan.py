@@ -179,16 +179,22 @@ def _refuse_small_budget(options: RunOptions, spec: EnvironmentSpec) -> None:
         )
 
 
+def has_room(plan: Plan) -> bool:
+    """Returns whether the replay fits where it is to lie; also where nobody knows how much is free there."""
+    room = _room(plan.hardware, plan.network_bytes, plan.options.replay.storage)
+    return room is None or plan.replay_bytes <= room
+
+
 def check_memory(plan: Plan) -> None:
     """Refuses networks or a replay that will not fit, before anything is allocated.
 
     Raises:
         UsageError: With the figures, and a capacity that fits.
     """
-    storage = plan.options.replay.storage
-    room = _room(plan.hardware, plan.network_bytes, storage)
-    if room is None or plan.replay_bytes <= room:
+    if has_room(plan):
         return
+    storage = plan.options.replay.storage
+    room = _room(plan.hardware, plan.network_bytes, storage) or 0
     on_host = plan.network_bytes if plan.hardware.device.type == "cpu" else 0
     if on_host and room < 0:
         raise UsageError(
@@ -203,6 +209,8 @@ def check_memory(plan: Plan) -> None:
     # A smaller replay would contradict these options, see schema.py.
     least = max(o.learning.batch_size, o.replay.warmup_steps, o.replay.n_step * spec.num_envs)
     advice = f"replay.capacity={max(rounded, least)} fits" if fits >= least else "free some memory first"
+    if _on_gpu(storage, plan.hardware):
+        advice += ", or keep it in host memory with replay.storage=dense"
     raise UsageError(
         f"replay.capacity {o.replay.capacity:,} needs {size(plan.replay_bytes)}"
         f"{' compressed' if storage == 'compressed' else ''}, and "

@@ -17,7 +17,7 @@ from dqn_cli.core.loading import NOT_AS_SAVED, taking_over
 from dqn_cli.core.stateful import State
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.keeper import RunKeeper
-from dqn_cli.plan import Plan, check_memory, make_plan, with_storage
+from dqn_cli.plan import Plan, check_memory, has_room, make_plan, with_storage
 from dqn_cli.run import Identity, Keeping, Outcome, follow, recorded_options
 from dqn_cli.schema import RunOptions
 from dqn_cli.training.checkpoint import Checkpoint, read_checkpoint
@@ -143,7 +143,7 @@ def go_on(
         step = saved.checkpoint.step
         return Outcome(run_dir, f"{reason}, before this command", step, 0, None, -1, 0.0)
     options = saved.options if device is None else saved.options.model_copy(update={"device": device})
-    plan = _planned_here(options)
+    plan = _planned_here(options, tell)
     check_memory(plan)
     options = recorded_options(plan.options, plan.hardware)
     facts = provenance()
@@ -177,16 +177,17 @@ def go_on(
     return follow(options, plan.hardware, run_dir, quiet, begin, saved.checkpoint.step)
 
 
-def _planned_here(options: RunOptions) -> Plan:
-    """Returns the plan of a saved run on this machine, whose GPU may hold less than the one before, if there is any.
+def _planned_here(options: RunOptions, tell: Callable[[str], None]) -> Plan:
+    """Returns the plan of a saved run on this machine, whose GPU may have less room than the one before.
 
     Frames on a GPU and dense ones in host memory are the same frames; a compressed store might hold fewer than there
-    are items for.
+    are items for. Without a GPU a replay on the device stays what it is, in host memory: its sampler is the same.
     """
-    if options.replay.storage != "device":
-        return make_plan(options)
-    plan = make_plan(with_storage(options, "auto"))
-    return plan if plan.options.replay.storage == "device" else make_plan(with_storage(options, "dense"))
+    plan = make_plan(options)
+    if options.replay.storage != "device" or plan.hardware.device.type == "cpu" or has_room(plan):
+        return plan
+    tell("replay.storage: this GPU has no room for the replay, which goes on in host memory")
+    return make_plan(with_storage(options, "dense"))
 
 
 def differences(options: RunOptions, saved: SavedRun) -> list[str]:
@@ -196,7 +197,9 @@ def differences(options: RunOptions, saved: SavedRun) -> list[str]:
         for chosen in (recorded_options(options, resolve_hardware(options)), saved.options)
     )
     left_open = {key for key in _OF_THE_MACHINE if getattr(options, key) == "auto"}
-    left_open |= {"replay.storage"} if options.replay.storage == "auto" else set()
+    # A resume may have moved the frames from the device to the host, and a command does not know of that.
+    same_frames = {"device", "dense"} >= {options.replay.storage, saved.options.replay.storage}
+    left_open |= {"replay.storage"} if options.replay.storage == "auto" or same_frames else set()
     return [
         f"{key}={asked.get(key)} (the run has {recorded.get(key)})"
         for key in sorted({*asked, *recorded} - left_open)

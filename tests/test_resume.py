@@ -11,6 +11,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,9 @@ from dqn_cli.config import load_config
 from dqn_cli.core.errors import DivergedError, UsageError
 from dqn_cli.core.files import Fingerprint, fingerprint
 from dqn_cli.evaluate import Evaluator
-from dqn_cli.plan import make_plan
-from dqn_cli.resume import resume
+from dqn_cli.plan import Plan, make_plan
+from dqn_cli.resume import differences as option_differences
+from dqn_cli.resume import find_saved, resume
 from dqn_cli.run import train
 from dqn_cli.schema import RunOptions
 from dqn_cli.telemetry.jsonl import read_jsonl
@@ -110,18 +113,51 @@ def test_a_compressed_replay_whose_frames_leave_for_want_of_memory(tmp_path):
     assert 0 < training["replay"]["head"] - training["replay"]["tail"] < 700  # fewer than the capacity
 
 
-def test_a_replay_on_the_device_goes_on_anywhere(tmp_path):
-    """It is as a dense one; a machine without room on a GPU, as this one, goes on with a dense one."""
-    overrides = (*PONG, "total_steps=900", "replay.capacity=900", "checkpoint={every_steps: 300, keep: 9}")
+def with_gpu(plan: Callable[[RunOptions], Plan]) -> Callable[[RunOptions], Plan]:
+    """Plans as on a machine with a GPU, where the replay is to lie on it."""
+
+    def planned(options: RunOptions) -> Plan:
+        found = plan(options)
+        on_gpu = replace(found.hardware, device=torch.device("cuda"))
+        return replace(found, hardware=on_gpu) if options.replay.storage == "device" else found
+
+    return planned
+
+
+DEVICE_REPLAY = (*PONG, "total_steps=900", "replay.capacity=900", "checkpoint={every_steps: 300, keep: 9}")
+
+
+def test_a_replay_on_the_device_is_as_a_dense_one(tmp_path):
     for storage in ("dense", "device"):
-        plan = small_plan(*overrides, f"replay.storage={storage}", config="atari/default")
+        plan = small_plan(*DEVICE_REPLAY, f"replay.storage={storage}", config="atari/default")
         train(plan, "pong", tmp_path / storage, quiet=True)
+    dense, device = (read_checkpoint(tmp_path / name) for name in ("dense", "device"))
+    assert all(torch.equal(dense.weights[key], device.weights[key]) for key in dense.weights)
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_replay_on_the_device_goes_on_anywhere(tmp_path, monkeypatch, room):
+    """A machine without a GPU goes on with the same state, bit for bit; a GPU without room with dense frames."""
+    overrides = (*DEVICE_REPLAY, "replay.sampler.kind=prioritized")
+    plan = small_plan(*overrides, "replay.storage=device", config="atari/default")
+    train(plan, "pong", tmp_path / "device", quiet=True)
     half = back_to(tmp_path / "device", tmp_path / "half", 300)
-    resume(half, notes().append, quiet=True)
-    dense, *others = (read_checkpoint(tmp_path / name) for name in ("dense", "device", "half"))
-    for other in others:
-        assert all(torch.equal(dense.weights[key], other.weights[key]) for key in dense.weights)
-    assert [other.config["replay"]["storage"] for other in others] == ["device", "dense"]
+    if not room:
+        monkeypatch.setattr("dqn_cli.resume.has_room", lambda _: False)
+        monkeypatch.setattr("dqn_cli.resume.make_plan", with_gpu(make_plan))
+    told = notes()
+    resume(half, told.append, quiet=True)
+    whole, resumed = (read_checkpoint(tmp_path / name) for name in ("device", "half"))
+    assert resumed.config["replay"]["storage"] == ("device" if room else "dense")
+    assert any("goes on in host memory" in text for text in told) is not room
+    assert all(torch.equal(whole.weights[key], resumed.weights[key]) for key in whole.weights)
+    priorities = [each.training["replay"]["sampler"]["priorities"] for each in (whole, resumed) if each.training]
+    if room:
+        assert torch.equal(*priorities)
+    torch.testing.assert_close(*priorities)
+    saved = find_saved(half, told.append)
+    assert saved is not None
+    assert option_differences(plan.options, saved) == []
 
 
 def test_sigusr1_saves_and_changes_nothing(tmp_path, monkeypatch):
