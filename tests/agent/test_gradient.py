@@ -19,11 +19,10 @@ from dqn_cli.core.kinds import make
 from dqn_cli.core.types import Batch
 from dqn_cli.networks.qnetwork import QNetwork
 from tests.agent.toys import (
-    image_network,
+    dueling_network,
     mlp_network,
     noisy_implicit_quantile_network,
     random_batch,
-    random_images,
     table,
 )
 
@@ -46,7 +45,7 @@ def joined(batches: Iterable[Batch]) -> Batch:
     return Batch(**tensors, key=np.concatenate([part.key for part in parts]))
 
 
-MAKE = {"mlp": (mlp_network, random_batch), "cnn": (image_network, random_images)}
+MAKE = {"mlp": (mlp_network, random_batch), "dueling": (dueling_network, random_batch)}
 """Torso -> network and batch, each from a seed."""
 
 

@@ -412,13 +412,6 @@ DEFECTS = (
         "tests/networks/test_written_out.py",
     ),
     Defect(
-        "the gradient of a convolution in another layout than its weight",
-        WRITTEN_OUT,
-        "weight.grad.copy_(of_weight)",
-        "weight.grad = of_weight.contiguous()",
-        "tests/networks/test_written_out.py",
-    ),
-    Defect(
         "advantages whose gradient has no mean taken off",
         WRITTEN_OUT,
         "gradient - gradient.mean(1, keepdim=True)]",
