@@ -11,10 +11,10 @@ from torch import Tensor
 
 from dqn_cli.core.devices import copy_into, to_device, to_host
 from dqn_cli.core.types import Array
-from dqn_cli.replay.frames import BLANK, FrameIds, check_form, check_living, slots_of
+from dqn_cli.replay.frames import BLANK, DenseRing, FrameIds, check_form, check_living, slots_of
 
 
-class DenseDeviceFrames:
+class DenseDeviceFrames(DenseRing):
     """A dense ring on ``device``: batches are gathered where they are used, and frames cross to it once.
 
     Nothing waits for the device but ``export``. The memory is taken at once: what does not fit fails at the start.
@@ -27,25 +27,11 @@ class DenseDeviceFrames:
     """
 
     def __init__(self, capacity: int, shape: Sequence[int], dtype: np.dtype[np.generic], device: torch.device) -> None:
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1, got {capacity}")
-        self.capacity = capacity
-        self.written = 0
+        super().__init__(capacity)
         self._shape, self._dtype, self._device = tuple(shape), dtype, device
         self.frame_bytes = math.prod(self._shape) * dtype.itemsize
         kind = torch.from_numpy(np.empty(0, dtype)).dtype
         self._frames = torch.zeros((capacity + 1, *shape), dtype=kind, device=device)
-
-    @property
-    def oldest(self) -> int:
-        """Number of the oldest frame that is still there."""
-        return max(1, self.written - self.capacity + 1)
-
-    def append(self, frames: Array) -> FrameIds:
-        """Stores ``frames [M, ...]`` and returns their ids ``[M]``."""
-        ids = self._write(self.written + 1, frames)
-        self.written += len(frames)
-        return ids
 
     def gather(self, ids: FrameIds | Tensor) -> Tensor:
         """Returns ``[*ids.shape, ...]`` on the device, a fresh tensor; ids may be there already."""

@@ -5,6 +5,7 @@ Every frame of every environment is stored once, whatever the stack depth and th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -70,23 +71,18 @@ class FrameStore(Protocol):
         ...
 
 
-class DenseHostFrames:
-    """A dense ring in host memory.
+class DenseRing(ABC):
+    """What dense rings share wherever their frames lie: counts, and ids in the order of slots.
 
     Args:
         capacity: Number of frames; one more slot holds the blank frame.
-        shape: Shape of a frame.
-        dtype: Dtype of a frame.
     """
 
-    def __init__(self, capacity: int, shape: Sequence[int], dtype: np.dtype[np.generic]) -> None:
+    def __init__(self, capacity: int) -> None:
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, got {capacity}")
         self.capacity = capacity
         self.written = 0
-        # Zeroed pages are handed out by the system on first touch: an empty ring costs nothing.
-        self._frames = np.zeros((capacity + 1, *shape), dtype=dtype)
-        self.frame_bytes = self._frames[BLANK].nbytes
 
     @property
     def oldest(self) -> int:
@@ -98,6 +94,26 @@ class DenseHostFrames:
         ids = self._write(self.written + 1, frames)
         self.written += len(frames)
         return ids
+
+    @abstractmethod
+    def _write(self, first: int, frames: Array) -> FrameIds:
+        """Puts ``frames`` numbered from ``first`` on into their slots, and returns their ids."""
+
+
+class DenseHostFrames(DenseRing):
+    """A dense ring in host memory.
+
+    Args:
+        capacity: Number of frames; one more slot holds the blank frame.
+        shape: Shape of a frame.
+        dtype: Dtype of a frame.
+    """
+
+    def __init__(self, capacity: int, shape: Sequence[int], dtype: np.dtype[np.generic]) -> None:
+        super().__init__(capacity)
+        # Zeroed pages are handed out by the system on first touch: an empty ring costs nothing.
+        self._frames = np.zeros((capacity + 1, *shape), dtype=dtype)
+        self.frame_bytes = self._frames[BLANK].nbytes
 
     def gather(self, ids: FrameIds) -> Tensor:
         """Returns ``[*ids.shape, ...]``, a fresh tensor."""
