@@ -16,7 +16,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +40,13 @@ def commit(run_dir: Path) -> str:
     return next((line.partition(": ")[2] for line in lines if line.startswith("# git: ")), "")
 
 
-def train(preset: str, seed: int, overrides: list[str], folder: Path) -> Path:
-    """Trains one seed and returns its run folder."""
+def train(preset: str, seed: int, overrides: list[str], folder: Path) -> tuple[Path, float]:
+    """Trains one seed; returns its run folder and the seconds from the start of the process to its end."""
     run_dir = folder / f"{preset.replace('/', '-')}-s{seed}"
     command = [DQN, "train", preset, f"seed={seed}", *overrides, "--run-dir", str(run_dir), "--quiet"]
+    started = time.monotonic()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return run_dir
+    return run_dir, time.monotonic() - started
 
 
 def score(run_dir: Path, preset: str, seed: int, overrides: list[str], protocol: list[str]) -> dict[str, Any]:
@@ -88,13 +91,16 @@ def main() -> None:
     def one(seed: int, folder: Path) -> None:
         preset, overrides = arguments.preset, arguments.overrides
         run_dir = folder / f"{preset.replace('/', '-')}-s{seed}"
+        measured: dict[str, Any] = {"jobs": arguments.jobs}
         if not arguments.finished:
-            run_dir = train(preset, seed, overrides, folder)
-        record = score(run_dir, preset, seed, overrides, protocol) | {"jobs": arguments.jobs}
+            run_dir, measured["process_seconds"] = train(preset, seed, overrides, folder)
+        record = score(run_dir, preset, seed, overrides, protocol) | measured
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / f"{run_dir.name}.json").write_text(json.dumps(record) + "\n")
         print(
-            f"{preset} seed {seed}: {record['score']['return_mean']:.2f} in {record['wall_seconds']:.0f} s", flush=True
+            f"{preset} seed {seed}: {record['score']['return_mean']:.2f} in {record['wall_seconds']:.1f} s, "
+            f"{record.get('process_seconds', nan):.1f} s with the start of the process",
+            flush=True,
         )
 
     with tempfile.TemporaryDirectory(prefix="dqn-learning-") as scratch, ThreadPoolExecutor(arguments.jobs) as pool:

@@ -5,7 +5,8 @@
     python benchmarks/pong_speed.py --peer-python /tmp/peers/bin/python
 
 All train the NatureCNN on 84x84 Pong with batches of 32 and one update in 4 agent steps, eight environments, Adam,
-float32, all cores; a round of runs gives one ratio for each library. The warm-up is left out: the time is of learning
+float32, all cores; a round of runs gives one ratio for each library. Where the processor has bfloat16, ours runs with
+it too. The warm-up is left out: the time is of learning
 steps only. Without ``--peer-python`` only our side is measured. Results go to ``benchmarks/data/pong_speed.json``.
 
 The other libraries live in an environment of their own: Tianshou 2.0 wants pandas and virtualenv of earlier major
@@ -18,7 +19,10 @@ import argparse
 from pathlib import Path
 
 # Run as a script, so a neighbour in its folder is a module of its own; mypy sees a package.
+import torch
 from peer_rounds import measure, ours, print_ratios, theirs, write_record  # type: ignore[import-not-found]
+
+from dqn_cli.hardware import has_bfloat16
 
 HERE = Path(__file__).resolve().parent
 OVERRIDES = (
@@ -31,7 +35,6 @@ OVERRIDES = (
     "learning.target={kind: periodic, every_steps: 1_000}",
     "learning.optimizer={kind: adam, lr: 1.0e-4}",
     "exploration={kind: epsilon_greedy, start: 0.1, end: 0.01, decay_steps: 100_000}",
-    "precision=float32",
     "evaluation.every_steps=null",
 )
 UPDATES_PER_STEP = 1 / 4
@@ -46,7 +49,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "data" / "pong_speed.json")
     arguments = parser.parse_args()
     python, steps = arguments.peer_python, arguments.steps
-    commands = {"ours": ours("atari/default", steps, *OVERRIDES)}
+    precisions = ("float32", "bfloat16") if has_bfloat16(torch.device("cpu")) else ("float32",)
+    commands = {
+        f"ours, {precision}": ours("atari/default", steps, *OVERRIDES, f"precision={precision}")
+        for precision in precisions
+    }
     if python:
         commands["stable-baselines3"] = theirs(python, "stable_baselines3_pong.py", steps)
         commands["Tianshou"] = theirs(python, "tianshou_pong.py", steps)
