@@ -41,8 +41,8 @@ def main() -> None:
     arguments = parser.parse_args()
     python, steps = arguments.peer_python, arguments.steps
     commands = {
-        "ours, 1 environment": ours("cartpole", steps, *OVERRIDES, "env.num_envs=1"),
-        "ours, 4 environments": ours("cartpole", steps, *OVERRIDES, "env.num_envs=4"),
+        "ours, 1 environment": ours("cartpole/double", steps, *OVERRIDES, "env.num_envs=1"),
+        "ours, 4 environments": ours("cartpole/double", steps, *OVERRIDES, "env.num_envs=4"),
     }
     for library, script in (
         ("stable-baselines3", "stable_baselines3_cartpole.py"),

@@ -3,8 +3,8 @@
     python benchmarks/learn.py
 
 Each preset keeps what makes it a variant, its head, bootstrap, sampler, noisy layers and value rescaling; sizes, step
-sizes and everything else are those of the preset ``cartpole``. A seed is a process of its own, ``dqn train``, then
-``dqn eval`` of its last checkpoint on episodes that training never saw. What came out goes to
+sizes and everything else are those of the preset ``cartpole/double``. A seed is a process of its own, ``dqn train``,
+then ``dqn eval`` of its last checkpoint on episodes that training never saw. What came out goes to
 ``benchmarks/data/learn.json``; ``python benchmarks/report.py`` makes the table from it. Exit code 1 if a mean return is
 below the bar.
 """
@@ -36,7 +36,7 @@ SIZES = {"v_min": 0.0, "v_max": 100.0, "quantiles": 8, "acting_quantiles": 8}
 
 
 def variant(preset: str) -> list[str]:
-    """Returns the overrides that give ``cartpole`` what makes ``preset`` a variant."""
+    """Returns the overrides that give ``cartpole/double`` what makes ``preset`` a variant."""
     options = load_config(preset, [], RunOptions, presets_folder()).options
     head = options.network.head.model_dump(mode="json")
     head |= {key: value for key, value in SIZES.items() if key in head}
@@ -56,7 +56,7 @@ def variant(preset: str) -> list[str]:
 def learn(preset: str, seed: int, folder: Path) -> dict[str, Any]:
     """Trains and scores one seed of one variant."""
     run_dir = folder / f"{preset.replace('/', '-')}-s{seed}"
-    command = ["dqn", "train", "cartpole", f"seed={seed}", *variant(preset)]
+    command = ["dqn", "train", "cartpole/double", f"seed={seed}", *variant(preset)]
     subprocess.run([DQN, *command[1:], "--run-dir", str(run_dir), "--quiet"], check=True, stdout=subprocess.DEVNULL)
     scored = subprocess.run(
         [DQN, "eval", str(run_dir), "--episodes", "100", "--json"], check=True, capture_output=True, text=True

@@ -16,9 +16,11 @@ from dqn_cli.networks.outputs import Output, ScalarOutput, ScalarPrediction
 from dqn_cli.networks.qnetwork import QNetwork
 from dqn_cli.networks.written_out import Tape, WrittenOut
 
-_BATCHES_AT_ONCE = 8
 _SMALL_PARAMETERS = 2**18
-"""Of a network whose updates take a millisecond: only what is short gains, and a stop waits for all of a call."""
+"""Of a network whose updates take a millisecond."""
+
+_AT_ONCE_SMALL, _AT_ONCE_LARGE = 8, 2
+"""Batches at once: the shorter an update is, the more is gained, and a stop waits for all of a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ class WrittenOutGradient:
         self._online, self._target = online, target
         self._bootstrap, self._objective = bootstrap, objective
         self._written_out, self._asks_online = written_out, asks_online
-        self.most = _BATCHES_AT_ONCE if written_out.size <= _SMALL_PARAMETERS else 1
+        self.most = _AT_ONCE_SMALL if written_out.size <= _SMALL_PARAMETERS else _AT_ONCE_LARGE
 
     @torch.no_grad()
     def __call__(self, batch: Batch, count: int, descend: Callable[[], None]) -> Measured:

@@ -29,10 +29,26 @@ class Linear(nn.Linear):
 
 
 class Convolution(nn.Conv2d):
-    """A convolution whose weights are whatever its memory held, until somebody draws them."""
+    """A square convolution whose weights are whatever its memory held, until somebody draws them."""
 
     def reset_parameters(self) -> None:
         """Draws nothing: torch would draw from the global generator."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is no padding, and no pixel but at the border that no kernel looks at."""
+        return self.padding == (0, 0) and self.kernel_size >= self.stride
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns the outputs for ``image [B, C, H, W]``.
+
+        A kernel of one pixel that skips pixels is one without a stride on the pixels it looks at. Left to oneDNN, its
+        gradient writes beyond its memory on processors without AVX-512, where channels come last (torch 2.13).
+        """
+        if self.kernel_size == (1, 1) and self.stride != (1, 1) and self.padding == (0, 0):
+            rows, columns = self.stride
+            return nn.functional.conv2d(image[..., ::rows, ::columns], self.weight, self.bias)
+        return super().forward(image)
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ class QNetwork(nn.Module):
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _layer_by_layer(self) -> WrittenOut | None:
-        return None if self._autocast else written_out_of(self.torso, self.head)
+        return written_out_of(self.torso, self.head, self._autocast)
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Self:
         """Moves or converts the parameters, as `torch.nn.Module` has it: they may be other objects then."""
@@ -88,5 +88,11 @@ class QNetwork(nn.Module):
         shape = (len(observations) * len(first), *first.shape[1:])
         scaled = torch.empty(shape, dtype=torch.float32, device=first.device, memory_format=layout)
         for observation, part in zip(observations, scaled.chunk(len(observations)), strict=True):
-            torch.mul(observation, self._scale, out=part)
+            if observation.device.type == "cpu":
+                # In steps that each go through memory in order: all at once takes four times as long.
+                if layout == torch.channels_last:
+                    observation = torch.stack(observation.unbind(1), -1).permute(0, 3, 1, 2)
+                part.copy_(observation).mul_(self._scale)
+            else:
+                torch.mul(observation, self._scale, out=part)
         return scaled

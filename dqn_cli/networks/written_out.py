@@ -1,33 +1,143 @@
-"""Networks of linear layers and ReLU under a scalar head, written out.
+"""Networks of convolutions, linear layers and ReLU under a scalar head, written out.
 
 What autograd does around such layers can take longer than the layers, and what is written out can look at observations
-and successors in one pass. The kernels are those that autograd calls, in the same order: values are the same bits,
-gradients the same but for rounding.
+and successors in one pass. The kernels are those that autograd calls, in the same order: linear layers give the same
+bits, all else is the same but for rounding.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+from torch.nn.functional import conv2d, linear
 
 from dqn_cli.networks.heads import DuelingStreams, PlainStream, ScalarHead, dueling_values
-from dqn_cli.networks.layers import Linear
-from dqn_cli.networks.torsos import Mlp
+from dqn_cli.networks.layers import Convolution, Linear
+from dqn_cli.networks.torsos import Cnn, Mlp
+
+_Kind = TypeVar("_Kind", Linear, Convolution)
+
+
+class _Copy:
+    """A parameter in the dtype of the arithmetic, copied anew when it has changed.
+
+    Args:
+        parameter: In float32.
+        dtype: Of the copy; None for the parameter itself.
+    """
+
+    def __init__(self, parameter: Tensor, dtype: torch.dtype | None) -> None:
+        self.parameter, self._dtype = parameter, dtype
+        self._copy: Tensor = parameter
+        self._version = -1
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Copy:
+        """Returns one that has copied nothing yet: a copied parameter begins to count anew."""
+        return _Copy(copy.deepcopy(self.parameter, memo), self._dtype)
+
+    @property
+    def value(self) -> Tensor:
+        """The parameter as it is now."""
+        # Torch counts what is written into a tensor, so that its own checks see a change; so does a copy.
+        if self._dtype is not None and self._version != self.parameter._version:
+            self._copy, self._version = self.parameter.to(self._dtype), self.parameter._version
+        return self._copy
+
+
+class _LinearLayer:
+    """A linear layer, forward and backward.
+
+    Args:
+        layer: Whose parameters are used.
+        dtype: Of the arithmetic; None for the parameters' own.
+    """
+
+    def __init__(self, layer: Linear, dtype: torch.dtype | None = None) -> None:
+        self.weight, self.bias = layer.weight, layer.bias
+        self._weight, self._bias = _Copy(layer.weight, dtype), _Copy(layer.bias, dtype)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Returns the outputs ``[B, O]`` for ``inputs [B, I]``."""
+        return linear(inputs, self._weight.value, self._bias.value)
+
+    def backward(self, inputs: Tensor, gradient: Tensor, wanted: bool) -> Tensor | None:
+        """Puts the gradients of the parameters into them, given the ``gradient`` of the outputs.
+
+        Returns:
+            The gradient of the inputs, where it is ``wanted``.
+        """
+        of_weight, of_bias = _gradients(self.weight, self.bias)
+        if gradient.dtype == of_weight.dtype:
+            # Into the memory of the last gradient: with fresh memory each time the cache would hold both.
+            torch.mm(gradient.t(), inputs, out=of_weight)
+        else:
+            of_weight.copy_(gradient.t().mm(inputs))
+        torch.sum(gradient, 0, dtype=of_bias.dtype, out=of_bias)
+        return gradient.mm(self._weight.value) if wanted else None
+
+
+class _ConvolutionLayer:
+    """The same of a convolution without padding or groups, on images ``[B, C, H, W]``."""
+
+    def __init__(self, layer: Convolution, dtype: torch.dtype | None = None) -> None:
+        assert layer.bias is not None, "all convolutions have one"
+        self.weight, self.bias = layer.weight, layer.bias
+        self._weight, self._bias = _Copy(layer.weight, dtype), _Copy(layer.bias, dtype)
+        self._stride = layer.stride
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Returns the outputs for ``inputs``."""
+        return conv2d(inputs, self._weight.value, self._bias.value, self._stride)
+
+    def backward(self, inputs: Tensor, gradient: Tensor, wanted: bool) -> Tensor | None:
+        """Puts the gradients of the parameters into them, given the ``gradient`` of the outputs.
+
+        Returns:
+            The gradient of the inputs, where it is ``wanted``.
+        """
+        of_weight, of_bias = _gradients(self.weight, self.bias)
+        if self.weight.is_contiguous(memory_format=torch.channels_last):
+            gradient = gradient.contiguous(memory_format=torch.channels_last)
+        passed: Tensor | None
+        passed, weight, bias = torch.ops.aten.convolution_backward(
+            gradient,
+            inputs,
+            self._weight.value,
+            [len(self.bias)],
+            self._stride,
+            [0, 0],
+            [1, 1],
+            False,
+            [0, 0],
+            1,
+            (wanted, True, True),
+        )
+        of_weight.copy_(weight)  # in the weight's own layout, as the optimiser's kernels take for granted
+        of_bias.copy_(bias)
+        return passed
+
+
+def _gradients(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the memory of the gradients of a layer's parameters, laid out as they are."""
+    if weight.grad is None or bias.grad is None:
+        weight.grad, bias.grad = torch.empty_like(weight), torch.empty_like(bias)
+    return weight.grad, bias.grad
 
 
 class _Chain:
-    """Linear layers, with a ReLU behind each, or behind each but the last.
+    """Layers with a ReLU behind each, or behind each but the last.
 
     Args:
         layers: The layers, first to last.
         rectified: Whether there is one behind the last too.
     """
 
-    def __init__(self, layers: Sequence[Linear], rectified: bool) -> None:
+    def __init__(self, layers: Sequence[_LinearLayer | _ConvolutionLayer], rectified: bool) -> None:
         self.layers = layers
         self._rectified = len(layers) if rectified else len(layers) - 1
 
@@ -35,7 +145,7 @@ class _Chain:
         """Returns ``inputs`` and what each layer makes of them; the last are the outputs."""
         found = [inputs]
         for number, layer in enumerate(self.layers):
-            outputs = linear(found[-1], layer.weight, layer.bias)
+            outputs = layer.forward(found[-1])
             found.append(outputs.relu_() if number < self._rectified else outputs)
         return found
 
@@ -46,18 +156,13 @@ class _Chain:
             The gradient of the inputs, where it is ``wanted``.
         """
         for number in reversed(range(len(self.layers))):
-            weight, bias = self.layers[number].weight, self.layers[number].bias
             if number < self._rectified:
                 # Where a ReLU gave zero, nothing flows back: its output tells as well as its input.
                 gradient = torch.ops.aten.threshold_backward(gradient, activations[number + 1], 0)
-            if weight.grad is None or bias.grad is None:
-                weight.grad, bias.grad = torch.empty_like(weight), torch.empty_like(bias)
-            # Into the memory of the last gradient: with fresh memory each time the cache would hold both.
-            torch.mm(gradient.t(), activations[number], out=weight.grad)
-            torch.sum(gradient, 0, out=bias.grad)
-            if not (wanted or number > 0):
+            passed = self.layers[number].backward(activations[number], gradient, wanted or number > 0)
+            if passed is None:
                 return None
-            gradient = gradient.mm(weight)
+            gradient = passed
         return gradient
 
 
@@ -66,11 +171,13 @@ class Tape:
     """What a network made of a batch, layer by layer.
 
     Attributes:
+        images: Inputs and outputs of the convolutions ``[B, C, H, W]``; empty without any.
         features: Inputs ``[B, F]`` and outputs of the torso's linear layers.
         streams: Inputs and outputs of the layers of each stream of the head.
         values: ``[B, A]``.
     """
 
+    images: list[Tensor]
     features: list[Tensor]
     streams: list[list[Tensor]]
     values: Tensor
@@ -78,6 +185,7 @@ class Tape:
     def first(self, count: int) -> Tape:
         """Returns what belongs to the first ``count`` items, as views."""
         return Tape(
+            [each[:count] for each in self.images],
             [each[:count] for each in self.features],
             [[each[:count] for each in stream] for stream in self.streams],
             self.values[:count],
@@ -90,26 +198,41 @@ class WrittenOut:
     Call it without gradients: it writes into what it is given, as autograd would not allow.
 
     Args:
-        torso: Linear layers, each with a ReLU.
+        convolutions: Layers on images, each with a ReLU; empty for none.
+        torso: Linear layers behind them, each with a ReLU.
         streams: Linear layers of each stream of the head, with a ReLU behind each but the last: one stream, or those
             of value and of advantages.
+        dtype: Of the arithmetic of convolutions and torso, where it is not float32.
     """
 
-    def __init__(self, torso: Sequence[Linear], streams: Sequence[Sequence[Linear]]) -> None:
-        self._torso, self._streams = _Chain(torso, True), [_Chain(stream, False) for stream in streams]
+    def __init__(
+        self,
+        convolutions: Sequence[Convolution],
+        torso: Sequence[Linear],
+        streams: Sequence[Sequence[Linear]],
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self._dtype = dtype
+        self._convolutions = _Chain([_ConvolutionLayer(layer, dtype) for layer in convolutions], True)
+        self._torso = _Chain([_LinearLayer(layer, dtype) for layer in torso], True)
+        self._streams = [_Chain([_LinearLayer(layer) for layer in stream], False) for stream in streams]
 
     @property
     def size(self) -> int:
         """Number of parameters."""
-        layers = [layer for chain in (self._torso, *self._streams) for layer in chain.layers]
-        return sum(parameter.numel() for layer in layers for parameter in layer.parameters())
+        chains = (self._convolutions, self._torso, *self._streams)
+        return sum(layer.weight.numel() + layer.bias.numel() for chain in chains for layer in chain.layers)
 
     def forward(self, inputs: Tensor) -> Tape:
-        """Returns what the network makes of scaled ``inputs [B, S, ...]``."""
-        features = self._torso.activations(inputs.flatten(1))
-        streams = [stream.activations(features[-1]) for stream in self._streams]
+        """Returns what the network makes of scaled ``inputs [B, S, ...]``, in float32."""
+        images, inputs = [], inputs if self._dtype is None else inputs.to(self._dtype)
+        if self._convolutions.layers:
+            # [B, S, C, H, W]: the stack is more channels.
+            images = self._convolutions.activations(inputs.flatten(1, 2) if inputs.ndim == 5 else inputs)
+        features = self._torso.activations((images[-1] if images else inputs).flatten(1))
+        streams = [stream.activations(features[-1].to(torch.float32)) for stream in self._streams]
         outputs = [stream[-1] for stream in streams]
-        return Tape(features, streams, outputs[0] if len(outputs) == 1 else dueling_values(*outputs))
+        return Tape(images, features, streams, outputs[0] if len(outputs) == 1 else dueling_values(*outputs))
 
     def backward(self, tape: Tape, gradient: Tensor) -> None:
         """Puts into each parameter's ``grad`` what follows from the ``gradient`` of the values.
@@ -118,7 +241,8 @@ class WrittenOut:
             tape: What `forward` returned, under the parameters as they are now.
             gradient: Derivative of a scalar by each value, ``[B, A]``.
         """
-        wanted = bool(self._torso.layers)
+        has_images = bool(tape.images)
+        wanted = has_images or bool(self._torso.layers)
         if len(self._streams) == 1:
             of_streams = [gradient]
         else:  # v + a - mean(a)
@@ -127,8 +251,12 @@ class WrittenOut:
             stream.backward(activations, of_stream, wanted)
             for stream, activations, of_stream in zip(self._streams, tape.streams, of_streams, strict=True)
         ]
-        if (of_features := _total(passed)) is not None:
-            self._torso.backward(tape.features, of_features, False)
+        of_features = _total(passed)
+        if of_features is None:
+            return
+        of_images = self._torso.backward(tape.features, of_features.to(tape.features[-1].dtype), has_images)
+        if of_images is not None and has_images:
+            self._convolutions.backward(tape.images, of_images.view(tape.images[-1].shape), False)
 
 
 def _total(gradients: Sequence[Tensor | None]) -> Tensor | None:
@@ -141,17 +269,23 @@ def _total(gradients: Sequence[Tensor | None]) -> Tensor | None:
     return first
 
 
-def written_out_of(torso: nn.Module, head: nn.Module) -> WrittenOut | None:
-    """Returns a torso and a head written out, or None where they are more than such layers: noisy, normalised, ..."""
-    # Not for convolutions: their backward kernel, called by hand, was seen to write beyond its memory.
-    if type(head) is not ScalarHead or type(torso) is not Mlp:
+def written_out_of(torso: nn.Module, head: nn.Module, dtype: torch.dtype | None = None) -> WrittenOut | None:
+    """Returns a torso and a head written out, or None where they are more than such layers: noisy, normalised, ...
+
+    ``dtype`` is that of the torso's arithmetic, where it is not float32.
+    """
+    if type(head) is not ScalarHead or not (type(torso) is Mlp or type(torso) is Cnn):
         return None
-    layers = _rectified(torso.layers)
+    convolutions = _rectified(torso.convolutions, Convolution) if isinstance(torso, Cnn) else []
+    layers = _rectified(torso.layers, Linear)
     streams = [_stream(stream) for stream in _streams(head.streams)]
-    if layers is None or not streams:
+    if convolutions is None or layers is None or not streams:
+        return None
+    # Where kernels of torch for the CPU are what counts: on a GPU nothing of it was measured.
+    if convolutions and not all(layer.weight.device.type == "cpu" and layer.plain for layer in convolutions):
         return None
     whole = [stream for stream in streams if stream is not None]
-    return WrittenOut(layers, whole) if len(whole) == len(streams) else None
+    return WrittenOut(convolutions, layers, whole, dtype) if len(whole) == len(streams) else None
 
 
 def _streams(module: nn.Module) -> list[PlainStream]:
@@ -163,13 +297,13 @@ def _streams(module: nn.Module) -> list[PlainStream]:
 
 def _stream(stream: PlainStream) -> list[Linear] | None:
     """Returns the layers of a stream, or None where they are others."""
-    body = _rectified(stream.body)
+    body = _rectified(stream.body, Linear)
     return [*body, stream.out] if body is not None and type(stream.out) is Linear else None
 
 
-def _rectified(modules: Iterable[nn.Module]) -> list[Linear] | None:
-    """Returns the linear layers of ``modules``, each with a ReLU behind it; None where they are others."""
+def _rectified(modules: Iterable[nn.Module], kind: type[_Kind]) -> list[_Kind] | None:
+    """Returns the layers of ``modules``, of one ``kind`` and each with a ReLU behind it; None where they are others."""
     found = list(modules)
-    layers = [layer for layer in found[::2] if type(layer) is Linear]
+    layers = [layer for layer in found[::2] if type(layer) is kind]
     rectifiers = [module for module in found[1::2] if type(module) is nn.ReLU]
     return layers if 2 * len(layers) == 2 * len(rectifiers) == len(found) else None

@@ -20,9 +20,11 @@ from dqn_cli.core.types import Batch
 from dqn_cli.networks.qnetwork import QNetwork
 from tests.agent.toys import (
     dueling_network,
+    image_network,
     mlp_network,
     noisy_implicit_quantile_network,
     random_batch,
+    random_images,
     table,
 )
 
@@ -45,7 +47,11 @@ def joined(batches: Iterable[Batch]) -> Batch:
     return Batch(**tensors, key=np.concatenate([part.key for part in parts]))
 
 
-MAKE = {"mlp": (mlp_network, random_batch), "dueling": (dueling_network, random_batch)}
+MAKE = {
+    "mlp": (mlp_network, random_batch),
+    "dueling": (dueling_network, random_batch),
+    "cnn": (image_network, random_images),
+}
 """Torso -> network and batch, each from a seed."""
 
 

@@ -14,7 +14,7 @@ from dqn_cli.agent.gradient import AutogradGradient
 from dqn_cli.agent.gradient_step import GradientStep
 from dqn_cli.agent.learner import Learner
 from dqn_cli.agent.objective import TemporalDifference, quantile_objective
-from dqn_cli.agent.optimizers import AdamOptions, RMSPropOptions
+from dqn_cli.agent.optimizers import AdamOptions, AdamWOptions, RMSPropOptions
 from dqn_cli.agent.targets import PeriodicOptions, Polyak, PolyakOptions
 from dqn_cli.compose import make_environments, make_training
 from dqn_cli.core.rng import torch_stream
@@ -23,7 +23,16 @@ from dqn_cli.hardware import resolve_hardware
 from dqn_cli.networks.qnetwork import QNetwork
 from dqn_cli.rules.td import squared, squared_slope
 from dqn_cli.schema import RunOptions
-from tests.agent.toys import WIDTH, batch, learner, noisy_implicit_quantile_network, random_batch, table
+from tests.agent.toys import (
+    WIDTH,
+    batch,
+    image_network,
+    learner,
+    noisy_implicit_quantile_network,
+    random_batch,
+    random_images,
+    table,
+)
 from tests.core.saving import reloaded
 
 NEVER = PeriodicOptions(every_updates=10**9)
@@ -48,6 +57,21 @@ def forward(parameters: list[torch.Tensor], observation: torch.Tensor) -> torch.
     """The network of ``mlp_network`` written out."""
     w1, b1, w2, b2 = parameters
     return torch.relu(observation.reshape(-1, WIDTH) @ w1.T + b1) @ w2.T + b2
+
+
+@pytest.mark.parametrize("optimizer", [AdamOptions(lr=0.1), AdamWOptions(lr=0.1), RMSPropOptions(lr=0.1)])
+@pytest.mark.parametrize("target", [PeriodicOptions(every_updates=2), PolyakOptions(tau=0.5)])
+def test_what_acts_in_bfloat16_is_what_has_learnt(optimizer, target):
+    online, slow = (image_network(autocast=torch.bfloat16) for _ in range(2))
+    subject = learner(optimizer, target, DoubleOptions(), online=online, slow=slow)
+    for number in range(4):
+        subject.update(random_images(number), step=number)
+        for network in (subject.online, subject.target):
+            fresh = image_network(seed=1, autocast=torch.bfloat16)
+            fresh.load_state_dict(network.state_dict())
+            with torch.no_grad():
+                observation = random_images(9).observation
+                assert torch.equal(network(observation).values(), fresh(observation).values())
 
 
 class TestOneUpdate:

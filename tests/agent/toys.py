@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from dqn_cli.networks.layers import linear_factory
 from dqn_cli.networks.noisy import noisy_factory
 from dqn_cli.networks.outputs import ScalarOutput
 from dqn_cli.networks.qnetwork import QNetwork
-from dqn_cli.networks.torsos import Mlp
+from dqn_cli.networks.torsos import Cnn, Mlp
 from dqn_cli.rules.td import huber, huber_slope
 
 ACTIONS = 3
@@ -77,6 +78,15 @@ def dueling_network(seed: int = 0) -> QNetwork:
     return QNetwork(torso, ScalarHead(DuelingStreams(torso.features, ACTIONS, 1, (6,), linear)), 1.0, torch.Generator())
 
 
+def image_network(seed: int = 0, autocast: torch.dtype | None = None) -> QNetwork:
+    """A dueling network of two convolutions for observations ``[B, 2, 7, 7]``, channels last."""
+    generator = torch_stream(seed, "network")
+    linear = linear_factory(generator)
+    torso = Cnn((2, 7, 7), (4, 6), (3, 2), (2, 1), (), linear, generator)
+    head = ScalarHead(DuelingStreams(torso.features, ACTIONS, 1, (8,), linear))
+    return QNetwork(torso, head, 1 / 255, torch.Generator(), autocast, channels_last=True)
+
+
 def batch(
     observation: Any,
     action: list[int],
@@ -107,6 +117,13 @@ def random_batch(seed: int, size: int = 16) -> Batch:
         torch.rand(size, generator=generator),
         np.arange(size),
     )
+
+
+def random_images(seed: int, size: int = 16) -> Batch:
+    """The same with observations of `image_network`."""
+    generator = torch_stream(seed, "images")
+    images = torch.randint(256, (2, size, 2, 7, 7), dtype=torch.uint8, generator=generator)
+    return replace(random_batch(seed, size), observation=images[0], next_observation=images[1])
 
 
 def learner(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dqn_cli.core.rng import torch_stream
 from dqn_cli.networks.layers import Linear, convolution, linear_factory, rectified_stack
@@ -58,6 +59,40 @@ def test_a_convolution_has_the_padding_that_it_is_given():
     assert padded(images).shape == (1, 5, 5, 4)
     assert torch.equal(plain.weight, padded.weight)
     torch.testing.assert_close(padded(images), plain(nn.functional.pad(images, (1, 1, 1, 1))))
+
+
+class Strides(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Collects kernel and stride of the convolutions that reach a kernel of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: list[tuple[int, int]] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket is torch.ops.aten.convolution:
+            self.seen.append((args[1].shape[-1], args[3][0]))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_kernel_of_one_pixel_has_no_stride(stride, layout):
+    layer = convolution((3, 5), 1, stride, torch_stream(0, "network"))
+    layer = layer.to(memory_format=layout)  # type: ignore[call-overload]
+    images = torch.randn(4, 3, 7, 6, generator=torch_stream(0, "images")).to(memory_format=layout)
+    # Pixel by pixel it is a linear layer; torch's own gradient of such a convolution is what cannot be trusted.
+    looked_at = images[..., ::stride, ::stride].permute(0, 2, 3, 1)
+    expected = nn.functional.linear(looked_at, layer.weight[:, :, 0, 0], layer.bias).permute(0, 3, 1, 2)
+    slopes = torch.randn(expected.shape, generator=torch_stream(0, "slopes"))
+    with Strides() as strides:
+        found = layer(images)
+    assert strides.seen == [(1, 1)]
+    torch.testing.assert_close(found, expected)
+    parameters = list(layer.parameters())
+    for a, b in zip(
+        torch.autograd.grad(found, parameters, slopes), torch.autograd.grad(expected, parameters, slopes), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
 def test_rectified_stack():
