@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from dqn_cli.agent.actor import Actor
@@ -27,10 +26,8 @@ from dqn_cli.build import (
     OBJECTIVES,
     OPTIMIZERS,
     RATE_SCHEDULES,
-    SAMPLERS,
     TARGETS,
     TORSOS,
-    samplers_on,
 )
 from dqn_cli.core.captured import Recorder, cuda_graph
 from dqn_cli.core.interruption import Waiting
@@ -46,16 +43,10 @@ from dqn_cli.networks.heads import HeadInputs
 from dqn_cli.networks.layers import linear_factory
 from dqn_cli.networks.noisy import noisy_factory
 from dqn_cli.networks.qnetwork import QNetwork
-from dqn_cli.replay.batches import DeviceBatches, HostBatches
-from dqn_cli.replay.buffer import Replay, compressed_budget, replay_bytes, ring_frames
-from dqn_cli.replay.compressed_frames import CompressedHostFrames
-from dqn_cli.replay.device_frames import DenseDeviceFrames
-from dqn_cli.replay.device_items import DeviceItems
-from dqn_cli.replay.frames import DenseHostFrames, FrameStore
-from dqn_cli.replay.items import ItemTable
+from dqn_cli.replay.buffer import Replay
 from dqn_cli.replay.segments import SEGMENT_BYTES
-from dqn_cli.replay.writer import NStepWriter
 from dqn_cli.schema import RunOptions, planned_pacing
+from dqn_cli.storage import make_replay
 from dqn_cli.training.loop import Calendar, ReturnGoal, TrainingLoop
 
 REPORTS = 200
@@ -159,11 +150,6 @@ def network_shape(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware
         return make_network(options, spec, replace(hardware, device=meta))
 
 
-def history_steps(options: RunOptions, spec: EnvironmentSpec) -> int:
-    """Returns how many vector steps an item reaches back, n + S - 1."""
-    return options.replay.n_step + spec.observation.stack - 1
-
-
 def make_training(options: RunOptions, hardware: Hardware, environments: EpisodicVector) -> Training:
     """Makes everything that a run consists of, around its ``environments``."""
     spec = environments.spec
@@ -172,7 +158,7 @@ def make_training(options: RunOptions, hardware: Hardware, environments: Episodi
     learner = _learner(options, spec, hardware, notices.append)
     greedy = None if record is None else captured_greedy(learner.online, record, notices.append)
     actor = Actor(learner.online, _explorer(options, spec), hardware.device, greedy)
-    replay = _replay(options, spec, hardware)
+    replay = make_replay(options, spec, hardware)
     stop = options.stop
     loop = TrainingLoop(
         environments,
@@ -256,48 +242,3 @@ def _explorer(options: RunOptions, spec: EnvironmentSpec) -> Any:
 
     rng = stream(options.seed, "exploration")
     return make(EXPLORERS, options.exploration, spec.num_envs, spec.num_actions, epsilon, rng)
-
-
-def _replay(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware) -> Replay:
-    observation, replay = spec.observation, options.replay
-    history = history_steps(options, spec)
-    frames = ring_frames(replay.capacity, spec.num_envs, history, observation.frame_bytes)
-
-    def anneal(start: float, end: float, over_steps: int | None) -> LinearSchedule:
-        return LinearSchedule(start, end, 0, over_steps or options.total_steps)
-
-    writer = NStepWriter(spec.num_envs, observation.stack, replay.n_step, options.learning.gamma, replay.reward_clip)
-    sampling = replay.sampler, replay.capacity, anneal, stream(options.seed, "replay")
-    if replay.storage == "device":
-        device = hardware.device
-        ring = DenseDeviceFrames(frames, observation.shape, np.dtype(observation.dtype), device)
-        copy = DeviceItems(replay.capacity, observation.stack, device)
-        items, batches = ItemTable(replay.capacity, observation.stack, copy), DeviceBatches(ring, copy, device)
-        return Replay(ring, items, writer, make(samplers_on(device), *sampling), batches, history)
-    store, items = _frame_store(options, spec, frames), ItemTable(replay.capacity, observation.stack)
-    return Replay(store, items, writer, make(SAMPLERS, *sampling), HostBatches(store, items, hardware.device), history)
-
-
-def replay_memory(options: RunOptions, spec: EnvironmentSpec, storage: str, capacity: int | None = None) -> int:
-    """Returns the memory of a full replay in bytes, with ``capacity`` instead of that of the options."""
-    replay = options.replay if capacity is None else options.replay.model_copy(update={"capacity": capacity})
-    options = options.model_copy(update={"replay": replay})
-    budget = frame_budget(options, spec) if storage == "compressed" else None
-    sampler = int(replay.capacity * cast("Any", replay.sampler).bytes_per_item)
-    history = history_steps(options, spec)
-    return replay_bytes(replay.capacity, spec.num_envs, history, spec.observation, budget) + sampler
-
-
-def frame_budget(options: RunOptions, spec: EnvironmentSpec) -> int:
-    """Returns the bytes that compressed frames may take."""
-    asked, sizes = options.replay.compressed_bytes, (spec.num_envs, history_steps(options, spec))
-    return asked or compressed_budget(options.replay.capacity, *sizes, spec.observation.frame_bytes)
-
-
-def _frame_store(options: RunOptions, spec: EnvironmentSpec, frames: int) -> FrameStore:
-    """Makes the store in host memory that the options name; where no plan has decided, a dense one."""
-    observation = spec.observation
-    shape, dtype = observation.shape, np.dtype(observation.dtype)
-    if options.replay.storage == "compressed":
-        return CompressedHostFrames(frames, shape, dtype, frame_budget(options, spec))
-    return DenseHostFrames(frames, shape, dtype)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from dqn_cli.compose import environment_spec, history_steps, network_shape, num_envs, replay_memory
+from dqn_cli.compose import environment_spec, network_shape, num_envs
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.machine import available_memory
 from dqn_cli.core.types import IntArray
@@ -18,6 +18,7 @@ from dqn_cli.envs.contract import EnvironmentSpec
 from dqn_cli.hardware import Hardware, free_memory, refuse_nondeterministic, resolve_hardware, total_memory
 from dqn_cli.replay.buffer import least_budget
 from dqn_cli.schema import RunOptions, planned_pacing
+from dqn_cli.storage import history_steps, replay_memory
 from dqn_cli.training.pacing import Pacing
 
 RESERVE_BYTES = 512 * 2**20

@@ -89,6 +89,12 @@ def test_the_small_run_is_the_config_but_for_its_size():
     assert (tiny.replay.capacity, tiny.replay.warmup_steps) == (50, 10)
 
 
+@pytest.mark.parametrize(("free", "storage"), [(2**40, "dense"), (2**32, "compressed")])
+def test_its_replay_lies_where_that_of_the_whole_run_would(monkeypatch, free, storage):
+    monkeypatch.setattr("dqn_cli.plan.available_memory", lambda: free)
+    assert small(options("replay.capacity=1_000_000", config="atari/default")).replay.storage == storage
+
+
 @pytest.mark.parametrize(("config", "sizes"), [("cartpole", SMALL), ("atari/per", PONG)])
 def test_every_part_and_the_whole(config, sizes):
     report = benchmark(options(*sizes, config=config), 0.05)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from dqn_cli.compose import Training, history_steps, make_environments, make_training, num_envs
+from dqn_cli.compose import Training, make_environments, make_training, num_envs
 from dqn_cli.core.devices import to_host
 from dqn_cli.core.rng import stream
 from dqn_cli.core.types import IntArray
@@ -23,6 +23,7 @@ from dqn_cli.experiments.audit.tap import Tap
 from dqn_cli.experiments.audit.truth import Truth
 from dqn_cli.hardware import Hardware
 from dqn_cli.schema import RunOptions
+from dqn_cli.storage import history_steps
 
 WRAPS = 4
 """How often the table of items is filled in a session, about."""

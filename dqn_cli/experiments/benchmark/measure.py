@@ -17,6 +17,7 @@ from dqn_cli.core.machine import describe_machine
 from dqn_cli.experiments.benchmark.products import products_of, seconds_alone, synchronize
 from dqn_cli.experiments.benchmark.report import BenchmarkReport, Part
 from dqn_cli.hardware import resolve_hardware
+from dqn_cli.plan import make_plan
 from dqn_cli.schema import RunOptions, planned_pacing
 from dqn_cli.training.loop import Calendar, ReportDue, TrainingLoop
 
@@ -30,7 +31,11 @@ _FOREVER = 10**12
 
 
 def small(options: RunOptions) -> RunOptions:
-    """Returns options of a run that learns soon, explores as at its end, and does nothing but train."""
+    """Returns options of a run that learns soon, explores as at its end, and does nothing but train.
+
+    Its replay, though small, lies where that of the whole run would.
+    """
+    options = make_plan(options).options
     replay, learning, exploration = options.replay, options.learning, cast("Any", options.exploration)
     capacity = min(replay.capacity, max(_CAPACITY, learning.batch_size))
     warmup = min(replay.warmup_steps, max(_WARMUP_STEPS, learning.batch_size), capacity)
