@@ -28,6 +28,7 @@ from algorithm_results import (  # type: ignore[import-not-found]  # isort: skip
     scores_by_seed,
 )
 from algorithm_results import speed_table as variant_speed_table  # isort: skip
+from precision_results import draw_precision, precision_table  # type: ignore[import-not-found]  # isort: skip
 from reliability_results import checkpoints_table, soak_table  # type: ignore[import-not-found]  # isort: skip
 from scaling_results import SECTION, draw_scaling, scaling_note  # type: ignore[import-not-found]  # isort: skip
 from speed_results import memory_table, peers_table  # type: ignore[import-not-found]  # isort: skip
@@ -96,7 +97,10 @@ def seconds(run: dict[str, Any]) -> float:
 
 def commit(run: dict[str, Any]) -> str:
     """Returns the commit that trained a run; earlier records do not say."""
-    return f"`{run['commit'][:7]}`" if run.get("commit") else "-"
+    if not run.get("commit"):
+        return "-"
+    name, _, changed = run["commit"].partition("-")
+    return f"`{name[:7]}`" + (", changed" if changed else "")
 
 
 def machine(record: dict[str, Any]) -> str:
@@ -194,6 +198,8 @@ def main() -> None:
         page = fill(page, preset, scores_table(runs))
     if classic:
         draw_evaluations(classic, HERE / "evaluations.png")
+    if "atari/pong-speedrun" in found:
+        page = fill(page, "pong-speedrun", scores_table(found["atari/pong-speedrun"]))
     if "atari/pong-cpu" in found:
         page = fill(page, "pong", pong_table(found["atari/pong-cpu"]))
         draw_pong(found["atari/pong-cpu"], HERE / "pong.png")
@@ -221,6 +227,10 @@ def main() -> None:
             page = page.replace(BEHIND_SCALING, SECTION + BEHIND_SCALING)
         page = fill(page, "scaling", scaling_note(content))
         draw_scaling(content, HERE / "scaling.png")
+    for path in sorted((HERE / "data").glob("precision-*.json")):
+        curves = json.loads(path.read_text())
+        page = fill(page, f"precision {curves['preset']}", precision_table(curves))
+        draw_precision(curves, HERE / f"{path.stem}.png")
     for section in ("minatar", "atari100k"):
         if chosen := {preset: runs for preset, runs in found.items() if preset.startswith(f"{section}/")}:
             page = fill(page, section, scores_by_seed(chosen))

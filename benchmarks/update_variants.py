@@ -24,7 +24,7 @@ from pong_speed import OVERRIDES  # type: ignore[import-not-found]
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dqn_cli.agent.gradient import AutogradGradient
+from dqn_cli.agent.gradient import AutogradGradient, WrittenOutGradient
 from dqn_cli.agent.learner import Learner
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.compose import make_environments, make_training
@@ -43,13 +43,20 @@ def as_it_is(learner: Learner) -> Update:
     return lambda batch: learner.update(batch, 1)
 
 
+def by_autograd(learner: Learner) -> Update:
+    """Gradients by autograd, as all that cannot be written out has them."""
+    written = cast("WrittenOutGradient", learner._gradient)
+    learner._gradient = AutogradGradient(learner.online, learner.target, written._bootstrap, written._objective)
+    return as_it_is(learner)
+
+
 def relu_in_place(learner: Learner) -> Update:
-    """Activations overwrite what the convolutions put out."""
+    """The same, and activations overwrite what the convolutions put out."""
     for network in (learner.online, learner.target):
         for module in network.modules():
             if isinstance(module, nn.ReLU):
                 module.inplace = True
-    return as_it_is(learner)
+    return by_autograd(learner)
 
 
 class _MatrixGradient(torch.autograd.Function):
@@ -88,19 +95,19 @@ class _MatrixConv(nn.Conv2d):
 
 
 def matrix_gradients(learner: Learner) -> Update:
-    """All convolutions but the first, where unfolding costs more than it saves."""
+    """By autograd, all convolutions but the first, where unfolding costs more than it saves."""
     convolutions = [module for module in learner.online.modules() if isinstance(module, nn.Conv2d)]
     for module in convolutions[1:]:
         module.__class__ = _MatrixConv
-    return as_it_is(learner)
+    return by_autograd(learner)
 
 
 def two_halves(learner: Learner) -> Update:
     """Half of the batch in each of two threads, one core each, and the gradients added."""
     parameters = list(learner.online.parameters())
     pool = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
-    by_autograd, optimizer = cast("AutogradGradient", learner._gradient), learner._gradient_step._optimizer
-    greedy, objective = by_autograd._bootstrap, by_autograd._objective
+    written, optimizer = cast("WrittenOutGradient", learner._gradient), learner._gradient_step._optimizer
+    greedy, objective = written._bootstrap, written._objective
 
     def gradients(batch: Batch, half: slice) -> tuple[Tensor, ...]:
         part = Batch(*(getattr(batch, name)[half] for name in Batch.__slots__))
@@ -126,15 +133,15 @@ def two_halves(learner: Learner) -> Update:
 
 
 def plain_torch(learner: Learner) -> Update:
-    """Adam and clipping of torch, contiguous images: what an update is elsewhere."""
+    """Autograd, Adam of torch, contiguous images: what an update is elsewhere."""
     learner._gradient_step._optimizer = torch.optim.Adam(learner.online.parameters(), lr=1.0e-4)
     for network in (learner.online, learner.target):
         network._memory_format = torch.contiguous_format
         network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return as_it_is(learner)
+    return by_autograd(learner)
 
 
-VARIANTS = (as_it_is, plain_torch, relu_in_place, matrix_gradients, two_halves)
+VARIANTS = (as_it_is, by_autograd, plain_torch, relu_in_place, matrix_gradients, two_halves)
 
 
 def batches() -> list[Batch]:
@@ -164,7 +171,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "data" / "update_variants.json")
     arguments = parser.parse_args()
-    options = load_config("atari/default", OVERRIDES, RunOptions, presets_folder()).options
+    options = load_config("atari/default", [*OVERRIDES, "precision=float32"], RunOptions, presets_folder()).options
     hardware = resolve_hardware(options)
     hardware.apply()
     environments = make_environments(options)

@@ -17,7 +17,7 @@ from dqn_cli.networks.qnetwork import QNetwork
 from dqn_cli.networks.written_out import Tape, WrittenOut
 
 _SMALL_PARAMETERS = 2**18
-"""Of a network whose updates take a millisecond."""
+"""A network of so many at most is small: its updates take a millisecond."""
 
 _AT_ONCE_SMALL, _AT_ONCE_LARGE = 8, 2
 """Batches at once: the shorter an update is, the more is gained, and a stop waits for all of a call."""
@@ -189,7 +189,7 @@ class _Answered:
 def gradient_of(
     online: QNetwork, target: QNetwork, bootstrap: Bootstrap, objective: Objective, asks_online: bool
 ) -> Gradient:
-    """Returns the quickest way to the gradient that fits: the same for the same network on every machine."""
+    """Returns the quickest way to the gradient that fits: the same for the same network on every device of a kind."""
     if online.written_out is not None and isinstance(objective, TemporalDifference):
         return WrittenOutGradient(online, target, bootstrap, objective, online.written_out, asks_online)
     return AutogradGradient(online, target, bootstrap, objective)

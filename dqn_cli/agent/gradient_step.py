@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from dqn_cli.agent.optimizers import limit_norm
@@ -60,6 +61,8 @@ class GradientStep:
             for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
                 group["lr"] = rate * factor
         self._optimizer.step()
+        # Torch counts changes of a tensor, but not those of its fused kernels; copies in bfloat16 go by that count.
+        torch.autograd.graph.increment_version(self._parameters)
 
     def forget(self, parameters: Iterable[nn.Parameter]) -> None:
         """Drops the optimiser's moments of ``parameters``, which are other numbers now."""

@@ -90,8 +90,6 @@ class Optimizer(ABC):
             if p not in self.state:
                 self.state[p] = self._begin(p)
         self._move(parameters, [p.grad for p in parameters], [self.state[p] for p in parameters], group)
-        # Torch counts changes of a tensor, but not those of its fused kernels; copies in bfloat16 go by that count.
-        torch.autograd.graph.increment_version(parameters)
 
     @abstractmethod
     def _begin(self, parameter: Tensor) -> dict[str, Tensor]:

@@ -35,9 +35,9 @@ class Convolution(nn.Conv2d):
         """Draws nothing: torch would draw from the global generator."""
 
     @property
-    def plain(self) -> bool:
-        """Whether there is no padding, and no pixel but at the border that no kernel looks at."""
-        return self.padding == (0, 0) and self.kernel_size >= self.stride
+    def covers_image(self) -> bool:
+        """Whether some kernel looks at each pixel, but for a rest at the border, and at nothing but pixels."""
+        return self.padding == (0, 0) and self.kernel_size[0] >= self.stride[0]
 
     def forward(self, image: Tensor) -> Tensor:
         """Returns the outputs for ``image [B, C, H, W]``.

@@ -7,126 +7,19 @@ bits, all else is the same but for rounding.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, linear
 
 from dqn_cli.networks.heads import DuelingStreams, PlainStream, ScalarHead, dueling_values
 from dqn_cli.networks.layers import Convolution, Linear
 from dqn_cli.networks.torsos import Cnn, Mlp
+from dqn_cli.networks.written_out_layers import ConvolutionLayer, LinearLayer
 
 _Kind = TypeVar("_Kind", Linear, Convolution)
-
-
-class _Copy:
-    """A parameter in the dtype of the arithmetic, copied anew when it has changed.
-
-    Args:
-        parameter: In float32.
-        dtype: Of the copy; None for the parameter itself.
-    """
-
-    def __init__(self, parameter: Tensor, dtype: torch.dtype | None) -> None:
-        self.parameter, self._dtype = parameter, dtype
-        self._copy: Tensor = parameter
-        self._version = -1
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Copy:
-        """Returns one that has copied nothing yet: a copied parameter begins to count anew."""
-        return _Copy(copy.deepcopy(self.parameter, memo), self._dtype)
-
-    @property
-    def value(self) -> Tensor:
-        """The parameter as it is now."""
-        # Torch counts what is written into a tensor, so that its own checks see a change; so does a copy.
-        if self._dtype is not None and self._version != self.parameter._version:
-            self._copy, self._version = self.parameter.to(self._dtype), self.parameter._version
-        return self._copy
-
-
-class _LinearLayer:
-    """A linear layer, forward and backward.
-
-    Args:
-        layer: Whose parameters are used.
-        dtype: Of the arithmetic; None for the parameters' own.
-    """
-
-    def __init__(self, layer: Linear, dtype: torch.dtype | None = None) -> None:
-        self.weight, self.bias = layer.weight, layer.bias
-        self._weight, self._bias = _Copy(layer.weight, dtype), _Copy(layer.bias, dtype)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Returns the outputs ``[B, O]`` for ``inputs [B, I]``."""
-        return linear(inputs, self._weight.value, self._bias.value)
-
-    def backward(self, inputs: Tensor, gradient: Tensor, wanted: bool) -> Tensor | None:
-        """Puts the gradients of the parameters into them, given the ``gradient`` of the outputs.
-
-        Returns:
-            The gradient of the inputs, where it is ``wanted``.
-        """
-        of_weight, of_bias = _gradients(self.weight, self.bias)
-        if gradient.dtype == of_weight.dtype:
-            # Into the memory of the last gradient: with fresh memory each time the cache would hold both.
-            torch.mm(gradient.t(), inputs, out=of_weight)
-        else:
-            of_weight.copy_(gradient.t().mm(inputs))
-        torch.sum(gradient, 0, dtype=of_bias.dtype, out=of_bias)
-        return gradient.mm(self._weight.value) if wanted else None
-
-
-class _ConvolutionLayer:
-    """The same of a convolution without padding or groups, on images ``[B, C, H, W]``."""
-
-    def __init__(self, layer: Convolution, dtype: torch.dtype | None = None) -> None:
-        assert layer.bias is not None, "all convolutions have one"
-        self.weight, self.bias = layer.weight, layer.bias
-        self._weight, self._bias = _Copy(layer.weight, dtype), _Copy(layer.bias, dtype)
-        self._stride = layer.stride
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Returns the outputs for ``inputs``."""
-        return conv2d(inputs, self._weight.value, self._bias.value, self._stride)
-
-    def backward(self, inputs: Tensor, gradient: Tensor, wanted: bool) -> Tensor | None:
-        """Puts the gradients of the parameters into them, given the ``gradient`` of the outputs.
-
-        Returns:
-            The gradient of the inputs, where it is ``wanted``.
-        """
-        of_weight, of_bias = _gradients(self.weight, self.bias)
-        if self.weight.is_contiguous(memory_format=torch.channels_last):
-            gradient = gradient.contiguous(memory_format=torch.channels_last)
-        passed: Tensor | None
-        passed, weight, bias = torch.ops.aten.convolution_backward(
-            gradient,
-            inputs,
-            self._weight.value,
-            [len(self.bias)],
-            self._stride,
-            [0, 0],
-            [1, 1],
-            False,
-            [0, 0],
-            1,
-            (wanted, True, True),
-        )
-        of_weight.copy_(weight)  # in the weight's own layout, as the optimiser's kernels take for granted
-        of_bias.copy_(bias)
-        return passed
-
-
-def _gradients(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the memory of the gradients of a layer's parameters, laid out as they are."""
-    if weight.grad is None or bias.grad is None:
-        weight.grad, bias.grad = torch.empty_like(weight), torch.empty_like(bias)
-    return weight.grad, bias.grad
 
 
 class _Chain:
@@ -137,7 +30,7 @@ class _Chain:
         rectified: Whether there is one behind the last too.
     """
 
-    def __init__(self, layers: Sequence[_LinearLayer | _ConvolutionLayer], rectified: bool) -> None:
+    def __init__(self, layers: Sequence[LinearLayer | ConvolutionLayer], rectified: bool) -> None:
         self.layers = layers
         self._rectified = len(layers) if rectified else len(layers) - 1
 
@@ -213,9 +106,9 @@ class WrittenOut:
         dtype: torch.dtype | None = None,
     ) -> None:
         self._dtype = dtype
-        self._convolutions = _Chain([_ConvolutionLayer(layer, dtype) for layer in convolutions], True)
-        self._torso = _Chain([_LinearLayer(layer, dtype) for layer in torso], True)
-        self._streams = [_Chain([_LinearLayer(layer) for layer in stream], False) for stream in streams]
+        self._convolutions = _Chain([ConvolutionLayer(layer, dtype) for layer in convolutions], True)
+        self._torso = _Chain([LinearLayer(layer, dtype) for layer in torso], True)
+        self._streams = [_Chain([LinearLayer(layer) for layer in stream], False) for stream in streams]
 
     @property
     def size(self) -> int:
@@ -281,8 +174,12 @@ def written_out_of(torso: nn.Module, head: nn.Module, dtype: torch.dtype | None 
     streams = [_stream(stream) for stream in _streams(head.streams)]
     if convolutions is None or layers is None or not streams:
         return None
-    # Where kernels of torch for the CPU are what counts: on a GPU nothing of it was measured.
-    if convolutions and not all(layer.weight.device.type == "cpu" and layer.plain for layer in convolutions):
+    if not all(layer.covers_image for layer in convolutions):
+        return None
+    # On a GPU nothing of it was measured; and a recording of its kernels would hold no renewal of a copied weight.
+    if (convolutions or dtype is not None) and not all(
+        layer.weight.device.type == "cpu" for layer in convolutions + layers
+    ):
         return None
     whole = [stream for stream in streams if stream is not None]
     return WrittenOut(convolutions, layers, whole, dtype) if len(whole) == len(streams) else None

@@ -69,8 +69,8 @@ def test_what_acts_in_bfloat16_is_what_has_learnt(optimizer, target):
         for network in (subject.online, subject.target):
             fresh = image_network(seed=1, autocast=torch.bfloat16)
             fresh.load_state_dict(network.state_dict())
-            with torch.no_grad():
-                observation = random_images(9).observation
+            observation = random_images(9).observation
+            with torch.inference_mode():  # as the actor has it, between two updates
                 assert torch.equal(network(observation).values(), fresh(observation).values())
 
 

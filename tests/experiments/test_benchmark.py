@@ -89,10 +89,18 @@ def test_the_small_run_is_the_config_but_for_its_size():
     assert (tiny.replay.capacity, tiny.replay.warmup_steps) == (50, 10)
 
 
-@pytest.mark.parametrize(("free", "storage"), [(2**40, "dense"), (2**32, "compressed")])
-def test_its_replay_lies_where_that_of_the_whole_run_would(monkeypatch, free, storage):
-    monkeypatch.setattr("dqn_cli.plan.available_memory", lambda: free)
-    assert small(options("replay.capacity=1_000_000", config="atari/default")).replay.storage == storage
+def test_the_replay_lies_where_that_of_the_whole_run_would(monkeypatch):
+    made = []
+    monkeypatch.setattr("dqn_cli.plan.available_memory", lambda: 2**30)
+    for place in ("measure", "tune"):
+        name = f"dqn_cli.experiments.benchmark.{place}.make_training"
+        monkeypatch.setattr(name, lambda run, *rest: (made.append(run.replay.storage), make_training(run, *rest))[1])
+    monkeypatch.setattr("dqn_cli.experiments.benchmark.tune.candidates", lambda *_: [(1, 2)])
+    run = options(*PONG, "replay.capacity=1_000_000", "env.num_envs=2", "threads=1", config="atari/default")
+    benchmark(run, 0.05)
+    tune(run, 0.05, lambda text: None)
+    assert made == ["compressed"] * len(made)
+    assert len(made) > 1
 
 
 @pytest.mark.parametrize(("config", "sizes"), [("cartpole", SMALL), ("atari/per", PONG)])

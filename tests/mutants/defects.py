@@ -15,6 +15,7 @@ RUNNING = "dqn_cli/envs/running.py"
 ATARI, LEARNER, EXPLORER = "dqn_cli/envs/atari.py", "dqn_cli/agent/learner.py", "dqn_cli/agent/explorer.py"
 PRIORITIZED, SUM_TREE = "dqn_cli/replay/prioritized.py", "dqn_cli/replay/sum_tree.py"
 GRADIENT, WRITTEN_OUT = "dqn_cli/agent/gradient.py", "dqn_cli/networks/written_out.py"
+WRITTEN_OUT_LAYERS = "dqn_cli/networks/written_out_layers.py"
 TD, OPTIMIZERS, TARGETS = "dqn_cli/rules/td.py", "dqn_cli/agent/optimizers.py", "dqn_cli/agent/targets.py"
 
 DEFECTS = (
@@ -413,28 +414,28 @@ DEFECTS = (
     ),
     Defect(
         "the gradient of a convolution in another layout than its weight",
-        WRITTEN_OUT,
+        WRITTEN_OUT_LAYERS,
         "of_weight.copy_(weight)",
         "self.weight.grad = weight.contiguous()",
         "tests/networks/test_written_out.py",
     ),
     Defect(
         "weights in bfloat16 that stay what they were at first",
-        WRITTEN_OUT,
+        WRITTEN_OUT_LAYERS,
         "self._version != self.parameter._version",
         "self._version == -1",
         "tests/networks/test_written_out.py",
     ),
     Defect(
         "weights in bfloat16 that do not follow the optimiser",
-        "dqn_cli/agent/optimizers.py",
-        "torch.autograd.graph.increment_version(parameters)",
+        "dqn_cli/agent/gradient_step.py",
+        "torch.autograd.graph.increment_version(self._parameters)",
         "pass",
         "tests/agent/test_learner.py",
     ),
     Defect(
         "a copied network whose weights in bfloat16 are the first one's",
-        WRITTEN_OUT,
+        WRITTEN_OUT_LAYERS,
         "def __deepcopy__(",
         "def _deepcopy(",
         "tests/networks/test_written_out.py",

@@ -16,7 +16,6 @@ from dqn_cli.compose import Training, make_environments, make_training, num_envs
 from dqn_cli.core.machine import describe_machine
 from dqn_cli.experiments.benchmark.products import products_of, seconds_alone, synchronize
 from dqn_cli.experiments.benchmark.report import BenchmarkReport, Part
-from dqn_cli.hardware import resolve_hardware
 from dqn_cli.plan import make_plan
 from dqn_cli.schema import RunOptions, planned_pacing
 from dqn_cli.training.loop import Calendar, ReportDue, TrainingLoop
@@ -31,11 +30,7 @@ _FOREVER = 10**12
 
 
 def small(options: RunOptions) -> RunOptions:
-    """Returns options of a run that learns soon, explores as at its end, and does nothing but train.
-
-    Its replay, though small, lies where that of the whole run would.
-    """
-    options = make_plan(options).options
+    """Returns options of a run that learns soon, explores as at its end, and does nothing but train."""
     replay, learning, exploration = options.replay, options.learning, cast("Any", options.exploration)
     capacity = min(replay.capacity, max(_CAPACITY, learning.batch_size))
     warmup = min(replay.warmup_steps, max(_WARMUP_STEPS, learning.batch_size), capacity)
@@ -57,9 +52,10 @@ def benchmark(options: RunOptions, seconds: float) -> BenchmarkReport:
         options: The config; replay and warm-up are made small, all else is as it says.
         seconds: How long each part is timed; the whole loop three times as long.
     """
-    hardware = resolve_hardware(options)
+    plan = make_plan(options)  # the replay, though small, lies where that of the whole run would
+    hardware = plan.hardware
     hardware.apply()
-    run, device = small(options), hardware.device
+    run, device = small(plan.options), hardware.device
     environments = make_environments(run)
     try:
         training = make_training(run, hardware, environments)

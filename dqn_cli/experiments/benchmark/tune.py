@@ -13,6 +13,7 @@ from dqn_cli.core.errors import UsageError
 from dqn_cli.core.machine import available_cores
 from dqn_cli.experiments.benchmark.measure import small, time_loop
 from dqn_cli.hardware import MAX_LEARNER_THREADS, resolve_hardware
+from dqn_cli.plan import make_plan
 from dqn_cli.schema import RunOptions
 
 _ENVIRONMENTS = (1, 4, 8, 16, 32)
@@ -86,7 +87,8 @@ def tune(options: RunOptions, seconds: float, tell: Callable[[str], None]) -> Tu
         seconds: How long each of the rounds of each choice is timed.
         tell: Is told how far it is.
     """
-    hardware = resolve_hardware(options)
+    plan = make_plan(options)  # all choices keep their frames where the config does
+    options, hardware = plan.options, plan.hardware
     present = (hardware.threads, num_envs(options))
     choices = candidates(options, present, available_cores())
     found: dict[tuple[int, int], list[float]] = {choice: [] for choice in choices}
