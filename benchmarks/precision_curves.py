@@ -59,7 +59,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dqn-precision-") as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
         folder = arguments.folder or Path(scratch)
         runs = [(seed, precision) for seed in arguments.seeds for precision in PRECISIONS]
-        records = list(pool.map(lambda run: train(arguments.preset, overrides, *run, folder), runs))
+        records = list(pool.map(lambda run: train(arguments.preset, overrides, run[0], run[1], folder), runs))
     record = {
         "preset": arguments.preset,
         "steps": arguments.steps,

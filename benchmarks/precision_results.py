@@ -25,7 +25,7 @@ def precision_table(measured: dict[str, Any]) -> str:
     for precision, of_seeds in curves.items():
         cells = []
         for part in quarters:
-            found = [curve[part] for curve in of_seeds if curve[part] is not None]
+            found = [mean for curve in of_seeds if (mean := curve[part]) is not None]
             spread = f"{statistics.median(found):.2f} ({min(found):.2f} to {max(found):.2f})" if found else "-"
             cells.append(f" {spread} |")
         rows.append(f"| {precision} |" + "".join(cells))

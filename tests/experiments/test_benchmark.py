@@ -90,11 +90,15 @@ def test_the_small_run_is_the_config_but_for_its_size():
 
 
 def test_the_replay_lies_where_that_of_the_whole_run_would(monkeypatch):
-    made = []
+    made: list[str] = []
+
+    def making(run, *rest):
+        made.append(run.replay.storage)
+        return make_training(run, *rest)
+
     monkeypatch.setattr("dqn_cli.plan.available_memory", lambda: 2**30)
     for place in ("measure", "tune"):
-        name = f"dqn_cli.experiments.benchmark.{place}.make_training"
-        monkeypatch.setattr(name, lambda run, *rest: (made.append(run.replay.storage), make_training(run, *rest))[1])
+        monkeypatch.setattr(f"dqn_cli.experiments.benchmark.{place}.make_training", making)
     monkeypatch.setattr("dqn_cli.experiments.benchmark.tune.candidates", lambda *_: [(1, 2)])
     run = options(*PONG, "replay.capacity=1_000_000", "env.num_envs=2", "threads=1", config="atari/default")
     benchmark(run, 0.05)
