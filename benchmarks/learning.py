@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +96,8 @@ def main() -> None:
         record = score(run_dir, preset, seed, overrides, protocol) | measured
         arguments.out.mkdir(parents=True, exist_ok=True)
         (arguments.out / f"{run_dir.name}.json").write_text(json.dumps(record) + "\n")
-        print(
-            f"{preset} seed {seed}: {record['score']['return_mean']:.2f} in {record['wall_seconds']:.1f} s, "
-            f"{record.get('process_seconds', nan):.1f} s with the start of the process",
-            flush=True,
-        )
+        seconds = record.get("process_seconds", record["wall_seconds"])
+        print(f"{preset} seed {seed}: {record['score']['return_mean']:.2f} in {seconds:.1f} s", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="dqn-learning-") as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda seed: one(seed, arguments.keep or Path(scratch)), arguments.seeds))

@@ -6,8 +6,8 @@
 
 All train the NatureCNN on 84x84 Pong with batches of 32 and one update in 4 agent steps, eight environments, Adam,
 float32, all cores; a round of runs gives one ratio for each library. Where the processor has bfloat16, ours runs with
-it too. The warm-up is left out: the time is of learning
-steps only. Without ``--peer-python`` only our side is measured. Results go to ``benchmarks/data/pong_speed.json``.
+it too. The warm-up is left out: the time is of learning steps only. Without ``--peer-python`` only our side is
+measured. Results go to ``benchmarks/data/pong_speed.json``.
 
 The other libraries live in an environment of their own: Tianshou 2.0 wants pandas and virtualenv of earlier major
 versions than those of ``constraints.txt``.
@@ -18,8 +18,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-# Run as a script, so a neighbour in its folder is a module of its own; mypy sees a package.
 import torch
+
+# Run as a script, so a neighbour in its folder is a module of its own; mypy sees a package.
 from peer_rounds import measure, ours, print_ratios, theirs, write_record  # type: ignore[import-not-found]
 
 from dqn_cli.hardware import has_bfloat16

@@ -4,7 +4,7 @@
 
 Each seed and precision is a process of its own with one thread, the precisions in alternation. What came out goes to
 ``benchmarks/data/precision-PRESET.json``; ``python benchmarks/report.py`` makes table and picture from it. With
-``--folder`` the runs stay, and a second call goes on with those that were cut off.
+``--keep`` the runs stay, and a second call goes on with those that were cut off.
 """
 
 from __future__ import annotations
@@ -53,11 +53,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, required=True, help="agent steps of each run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
-    parser.add_argument("--folder", type=Path, help="keep the run folders here")
+    parser.add_argument("--keep", type=Path, help="keep the run folders here")
+    parser.add_argument("--out", type=Path, default=HERE / "data")
     arguments = parser.parse_args()
     overrides = [*arguments.overrides, f"total_steps={arguments.steps}", "evaluation.every_steps=null"]
     with tempfile.TemporaryDirectory(prefix="dqn-precision-") as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
-        folder = arguments.folder or Path(scratch)
+        folder = arguments.keep or Path(scratch)
         runs = [(seed, precision) for seed in arguments.seeds for precision in PRECISIONS]
         records = list(pool.map(lambda run: train(arguments.preset, overrides, run[0], run[1], folder), runs))
     record = {
@@ -67,7 +68,7 @@ def main() -> None:
         "machine": describe_machine(),
         "jobs": arguments.jobs,
     }
-    path = HERE / "data" / f"precision-{arguments.preset.replace('/', '-')}.json"
+    path = arguments.out / f"precision-{arguments.preset.replace('/', '-')}.json"
     path.write_text(json.dumps(record) + "\n")
 
 

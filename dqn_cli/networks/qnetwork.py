@@ -78,7 +78,7 @@ class QNetwork(nn.Module):
     def scaled(self, *observations: Tensor) -> Tensor:
         """Returns ``observations``, each ``[B, S, ...]``, one behind the other.
 
-        In float32, scaled, in the torso's layout: all in one pass over them.
+        In float32, scaled, in the torso's layout.
         """
         first = observations[0]
         layout = self._memory_format if first.ndim == 4 else torch.contiguous_format

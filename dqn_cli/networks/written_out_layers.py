@@ -43,17 +43,22 @@ class _Copy:
         return self._copy
 
 
-class LinearLayer:
-    """A linear layer, forward and backward.
+class _Layer:
+    """The parameters of a layer, as they are and in the dtype of the arithmetic.
 
     Args:
         layer: Whose parameters are used.
         dtype: Of the arithmetic; None for the parameters' own.
     """
 
-    def __init__(self, layer: Linear, dtype: torch.dtype | None = None) -> None:
+    def __init__(self, layer: Linear | Convolution, dtype: torch.dtype | None = None) -> None:
+        assert layer.bias is not None, "all layers have one"
         self.weight, self.bias = layer.weight, layer.bias
         self._weight, self._bias = _Copy(layer.weight, dtype), _Copy(layer.bias, dtype)
+
+
+class LinearLayer(_Layer):
+    """A linear layer, forward and backward."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Returns the outputs ``[B, O]`` for ``inputs [B, I]``."""
@@ -65,7 +70,7 @@ class LinearLayer:
         Returns:
             The gradient of the inputs, where it is ``wanted``.
         """
-        of_weight, of_bias = gradients_of(self.weight, self.bias)
+        of_weight, of_bias = _gradients(self.weight, self.bias)
         if gradient.dtype == of_weight.dtype:
             # Into the memory of the last gradient: with fresh memory each time the cache would hold both.
             torch.mm(gradient.t(), inputs, out=of_weight)
@@ -75,13 +80,11 @@ class LinearLayer:
         return gradient.mm(self._weight.value) if wanted else None
 
 
-class ConvolutionLayer:
+class ConvolutionLayer(_Layer):
     """The same of a convolution without padding or groups, on images ``[B, C, H, W]``."""
 
     def __init__(self, layer: Convolution, dtype: torch.dtype | None = None) -> None:
-        assert layer.bias is not None, "all convolutions have one"
-        self.weight, self.bias = layer.weight, layer.bias
-        self._weight, self._bias = _Copy(layer.weight, dtype), _Copy(layer.bias, dtype)
+        super().__init__(layer, dtype)
         self._stride = layer.stride
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ class ConvolutionLayer:
         Returns:
             The gradient of the inputs, where it is ``wanted``.
         """
-        of_weight, of_bias = gradients_of(self.weight, self.bias)
+        of_weight, of_bias = _gradients(self.weight, self.bias)
         if self.weight.is_contiguous(memory_format=torch.channels_last):
             gradient = gradient.contiguous(memory_format=torch.channels_last)
         passed: Tensor | None
@@ -116,7 +119,7 @@ class ConvolutionLayer:
         return passed
 
 
-def gradients_of(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+def _gradients(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the memory of the gradients of a layer's parameters, laid out as they are."""
     if weight.grad is None or bias.grad is None:
         weight.grad, bias.grad = torch.empty_like(weight), torch.empty_like(bias)

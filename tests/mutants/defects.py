@@ -420,6 +420,27 @@ DEFECTS = (
         "tests/networks/test_written_out.py",
     ),
     Defect(
+        "height and width of pixels swapped with channels last",
+        "dqn_cli/networks/qnetwork.py",
+        "permute(0, 3, 1, 2)",
+        "permute(0, 3, 2, 1)",
+        "tests/networks/test_written_out.py",
+    ),
+    Defect(
+        "copies of weights in a recording of kernels",
+        WRITTEN_OUT,
+        "if (convolutions or dtype is not None) and not all(",
+        "if convolutions and not all(",
+        "tests/networks/test_written_out.py",
+    ),
+    Defect(
+        "a benchmark whose replay lies where it would not",
+        "dqn_cli/experiments/benchmark/measure.py",
+        "small(plan.options)",
+        "small(options)",
+        "tests/experiments/test_benchmark.py",
+    ),
+    Defect(
         "weights in bfloat16 that stay what they were at first",
         WRITTEN_OUT_LAYERS,
         "self._version != self.parameter._version",
