@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[box2d,minatar,plots,reference,dev]'
 	@touch $@
 
-train: setup ## train the CartPole preset, a few minutes on one core
+train: setup ## train the CartPole preset, a quarter of a minute on one core
 	$(BIN)/dqn train configs/cartpole.yaml
 
 learn: setup ## show that every variant learns CartPole, on two seeds, half an hour
@@ -35,11 +35,11 @@ test: setup ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 test-cuda: setup ## run the tests that need a CUDA GPU
-	@if $(BIN)/python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
-	  $(BIN)/python -m pytest -m cuda; \
-	else \
-	  echo "test-cuda: skipped, there is no CUDA GPU here"; \
-	fi
+	@case $$($(BIN)/python -c 'import torch; print(torch.cuda.is_available())') in \
+	  True) $(BIN)/python -m pytest -m cuda ;; \
+	  False) echo "test-cuda: skipped, there is no CUDA GPU here" ;; \
+	  *) echo "test-cuda: torch cannot be asked for a GPU, see above" >&2; exit 1 ;; \
+	esac
 
 check-cuda: $(CUDA_STAMP) ## run every preset on a GPU that is not there and count waits; downloads gigabytes the first time
 	OMP_NUM_THREADS=1 .venv-cuda/bin/python -m tests.cuda_without_gpu.run

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dqn_cli.core.machine import describe_machine
+from dqn_cli.training.run_folder import provenance
 
 PEERS = Path(__file__).resolve().parent / "peers"
 OURS = "ours"
@@ -96,6 +97,7 @@ def write_record(path: Path, python: Path, steps: int, speeds: dict[str, list[fl
         "steps": steps,
         "steps_per_second": speeds,
         "versions": dict(zip(names, json.loads(done.stdout), strict=True)),
+        "commit": provenance().get("git", ""),
         "machine": describe_machine(),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

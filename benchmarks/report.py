@@ -31,7 +31,7 @@ from algorithm_results import speed_table as variant_speed_table  # isort: skip
 from precision_results import draw_precision, precision_table  # type: ignore[import-not-found]  # isort: skip
 from reliability_results import checkpoints_table, soak_table  # type: ignore[import-not-found]  # isort: skip
 from scaling_results import SECTION, draw_scaling, scaling_note  # type: ignore[import-not-found]  # isort: skip
-from speed_results import memory_table, peers_table  # type: ignore[import-not-found]  # isort: skip
+from speed_results import memory_table, peers_table, time_table  # type: ignore[import-not-found]  # isort: skip
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "RESULTS.md"
@@ -212,6 +212,7 @@ def main() -> None:
         ("variant speed", "variant_speed.json", variant_speed_table),
         ("cartpole speed", "cartpole_speed.json", peers_table),
         ("speed", "pong_speed.json", peers_table),
+        ("time", "time_shares.json", time_table),
     ):
         if (content := load(name)) is not None:
             page = fill(page, section, table(content))

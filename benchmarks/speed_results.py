@@ -27,7 +27,39 @@ def peers_table(measured: dict[str, Any]) -> str:
     versions = "".join(f"{name} {version}, " for name, version in measured.get("versions", {}).items())
     rows.append(
         f"\n{len(next(iter(speeds.values())))} rounds of {measured['steps']:,} learning steps, compared round by "
-        f"round; {versions}{_machine(measured)}."
+        f"round; {versions}{_machine(measured)}{_commit(measured)}."
+    )
+    return "\n".join(rows)
+
+
+def time_table(measured: dict[str, Any]) -> str:
+    """Returns the table of `time_shares.py`, a row a config: medians of the rounds, and the spread of the loop."""
+    rows = [
+        "| config | threads | agent steps/s, median | spread | outside of updates | an update | of the limit "
+        "| sampling | acting | stepping |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in measured["rows"]:
+        found = row["found"]
+        speeds = [each["steps_per_second"] for each in found]
+        parts = {
+            part["name"]: statistics.median(each["parts"][number]["milliseconds"] for each in found)
+            for number, part in enumerate(found[0]["parts"])
+        }
+        threads = f"{found[0]['threads']}"
+        if found[0]["emulator_threads"] is not None:
+            threads += f" + {found[0]['emulator_threads']}"
+        outside, limit = (
+            statistics.median(each[name] for each in found) for name in ("share_outside_updates", "share_of_limit")
+        )
+        rows.append(
+            f"| {row['name']} | {threads} | {statistics.median(speeds):,.0f} "
+            f"| {min(speeds):,.0f} to {max(speeds):,.0f} | {outside:.0%} | {parts['update']:.2f} ms | {limit:.0%} "
+            f"| {parts['sampling']:.2f} ms | {parts['acting']:.2f} ms | {parts['stepping']:.2f} ms |"
+        )
+    rows.append(
+        f"\nThreads of the learner + of emulators; acting and stepping are for all environments at once. "
+        f"{len(measured['rows'][0]['found'])} rounds in alternation; {_machine(measured)}{_commit(measured)}."
     )
     return "\n".join(rows)
 
@@ -61,3 +93,9 @@ def memory_table(measured: list[dict[str, Any]]) -> str:
 def _machine(record: dict[str, Any]) -> str:
     processor = re.sub(r"\(R\)|Processor", "", record["machine"]["cpu"]).strip()
     return f"{processor}, {record['machine']['cores']} cores"
+
+
+def _commit(record: dict[str, Any]) -> str:
+    """Returns the commit that was measured; earlier records do not say."""
+    name, _, changed = record.get("commit", "").partition("-")
+    return f", `{name[:7]}`" + (", changed" if changed else "") if name else ""

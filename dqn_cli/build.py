@@ -33,7 +33,6 @@ from dqn_cli.agent.optimizers import (
 )
 from dqn_cli.agent.targets import PeriodicBySteps, PeriodicByUpdates, PeriodicOptions, Polyak, PolyakOptions
 from dqn_cli.core.kinds import Kind, Table
-from dqn_cli.core.machine import available_cores
 from dqn_cli.core.schedules import CosineSchedule, LinearSchedule
 from dqn_cli.envs.atari import AtariBackend, AtariOptions
 from dqn_cli.envs.gymnasium import GymnasiumBackend, GymnasiumOptions
@@ -64,7 +63,7 @@ ENVIRONMENTS: Table = {
             o.id, o.num_envs, o.kwargs, [(w.name, w.kwargs) for w in o.wrappers], o.vectorization
         ),
     ),
-    "atari": Kind(AtariOptions, lambda o: AtariBackend(o.protocol(), o.num_envs, _emulator_threads(o))),
+    "atari": Kind(AtariOptions, lambda o: AtariBackend(o.protocol(), o.num_envs, o.emulator_threads)),
 }
 
 # (options, shape of an observation, linear factory, generator) -> module [B, S, ...] -> [B, F]
@@ -188,7 +187,3 @@ OBJECTIVES: dict[str, dict[str, Objective]] = {
 def _streams(o: Any, inputs: HeadInputs, atoms: int) -> torch.nn.Module:
     kind = DuelingStreams if o.dueling else PlainStream
     return kind(inputs.features, inputs.num_actions, atoms, o.hidden, inputs.linear)
-
-
-def _emulator_threads(o: AtariOptions) -> int:
-    return min(o.num_envs, available_cores()) if o.threads == "auto" else o.threads

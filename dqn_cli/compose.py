@@ -150,6 +150,19 @@ def network_shape(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware
         return make_network(options, spec, replace(hardware, device=meta))
 
 
+def way_to_gradients(options: RunOptions, network: QNetwork, hardware: Hardware) -> str:
+    """Returns how updates find their gradients, for people: ``written out``, ``by autograd``, ``by CUDA graph``.
+
+    Args:
+        options: Options of the run.
+        network: Its network, wherever its parameters are.
+        hardware: What it computes on.
+    """
+    if _recorder(options, hardware) is not None:
+        return "by CUDA graph"
+    return "by autograd" if network.written_out_on(hardware.device) is None else "written out"
+
+
 def make_training(options: RunOptions, hardware: Hardware, environments: EpisodicVector) -> Training:
     """Makes everything that a run consists of, around its ``environments``."""
     spec = environments.spec

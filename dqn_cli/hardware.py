@@ -16,7 +16,7 @@ from dqn_cli.core.machine import available_cores, cpu_flags, keep_freed_memory
 from dqn_cli.schema import RunOptions
 
 MAX_LEARNER_THREADS = 8
-"""Convolutions of a batch of 32 gain nothing from more."""
+"""Convolutions of a batch of 32 hardly have work for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class Hardware:
         precision: ``float32`` or ``bfloat16``, of the torso.
         memory_format: ``contiguous`` or ``channels_last``.
         deterministic: Whether CUDA kernels must give the same bits each time; a CPU always does.
+        emulator_threads: Threads in which games step while the learner works; None where there are no emulators.
     """
 
     device: torch.device
@@ -36,11 +37,29 @@ class Hardware:
     precision: str
     memory_format: str
     deterministic: bool = False
+    emulator_threads: int | None = None
 
     @property
     def one_thread(self) -> bool:
         """Whether the learner's thread does all of its arithmetic itself."""
         return self.device.type == "cpu" and self.threads == 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns plain values."""
+        return {
+            "device": str(self.device),
+            "threads": self.threads,
+            "emulator_threads": self.emulator_threads,
+            "precision": self.precision,
+            "memory_format": self.memory_format,
+        }
+
+    def text(self) -> str:
+        """Returns the choices for people."""
+        threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        if self.emulator_threads is not None:
+            threads += f" and {self.emulator_threads} of emulators"
+        return f"{self.device}, {threads}, {self.precision}, {self.memory_format.replace('_', ' ')}"
 
     def apply(self) -> None:
         """Sets what holds for the whole process: threads, memory, and whether kernels must be deterministic."""
@@ -72,7 +91,9 @@ def resolve_hardware(options: RunOptions) -> Hardware:
     memory_format = options.memory_format
     if memory_format == "auto":
         memory_format = "channels_last" if convolutional else "contiguous"
-    return Hardware(device, threads, precision, memory_format, options.deterministic and device.type == "cuda")
+    deterministic = options.deterministic and device.type == "cuda"
+    emulator_threads = getattr(options.env, "emulator_threads", None)
+    return Hardware(device, threads, precision, memory_format, deterministic, emulator_threads)
 
 
 def refuse_nondeterministic(options: RunOptions, hardware: Hardware) -> None:

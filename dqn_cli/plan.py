@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from dqn_cli.compose import environment_spec, network_shape, num_envs
+from dqn_cli.compose import environment_spec, network_shape, num_envs, way_to_gradients
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.machine import available_memory
 from dqn_cli.core.types import IntArray
@@ -41,6 +41,7 @@ class Plan:
     Attributes:
         spec: The environments.
         hardware: What it computes on.
+        gradients: How updates find them.
         parameters: Trainable parameters of the online network.
         network_bytes: Memory of networks, gradients, optimiser, a distributional loss, and a checkpoint's copies.
         replay_bytes: Memory of the full replay, at most.
@@ -52,6 +53,7 @@ class Plan:
 
     spec: EnvironmentSpec
     hardware: Hardware
+    gradients: str
     parameters: int
     network_bytes: int
     replay_bytes: int
@@ -77,10 +79,8 @@ class Plan:
             "replay_storage": self.options.replay.storage,
             "updates": self.updates,
             "target_copies": self.target_copies,
-            "device": str(self.hardware.device),
-            "threads": self.hardware.threads,
-            "precision": self.hardware.precision,
-            "memory_format": self.hardware.memory_format,
+            **self.hardware.as_dict(),
+            "gradients": self.gradients,
             "run_dir": str(run_dir),
         }
 
@@ -88,7 +88,6 @@ class Plan:
         o, spec, observation = self.options, self.spec, self.spec.observation
         frames = o.total_steps * spec.frames_per_step
         shape = "x".join(map(str, (observation.stack, *observation.shape)))
-        memory = self.hardware.memory_format.replace("_", " ")
         return [
             ("environment", f"{spec.name}, {spec.num_envs} at once, {spec.num_actions} actions, observation {shape} "
              f"{observation.dtype}"),
@@ -96,8 +95,7 @@ class Plan:
             ("network", f"{self.parameters:,} parameters"),
             ("replay", f"{o.replay.capacity:,} transitions, {self._memory()}"),
             ("updates", f"{self.updates:,} of {o.learning.batch_size} transitions, target network: {self._copies()}"),
-            ("device", f"{self.hardware.device}, {self.hardware.threads} thread"
-             f"{'s' if self.hardware.threads > 1 else ''}, {self.hardware.precision}, {memory}"),
+            ("device", f"{self.hardware.text()}, gradients {self.gradients}"),
             ("run folder", str(run_dir)),
         ]  # fmt: skip
 
@@ -120,7 +118,8 @@ def make_plan(options: RunOptions) -> Plan:
     refuse_nondeterministic(options, hardware)
     spec = environment_spec(options)
     _refuse_small_budget(options, spec)
-    parameters = sum(parameter.numel() for parameter in network_shape(options, spec, hardware).parameters())
+    network = network_shape(options, spec, hardware)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     pairs = options.learning.batch_size * cast("Any", options.network.head).pairs
     pacing = planned_pacing(options)
     steps = -(-options.total_steps // num_envs(options)) * num_envs(options)
@@ -129,6 +128,7 @@ def make_plan(options: RunOptions) -> Plan:
     return Plan(
         spec=spec,
         hardware=hardware,
+        gradients=way_to_gradients(options, network, hardware),
         parameters=parameters,
         network_bytes=network_bytes,
         replay_bytes=replay_memory(options, spec, storage),

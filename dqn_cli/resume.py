@@ -29,7 +29,7 @@ from dqn_cli.training.run_logs import RunLogs
 
 Result = TypeVar("Result")
 
-_OF_THE_MACHINE = ("device", "precision", "threads", "memory_format")
+_OF_THE_MACHINE = ("device", "precision", "threads", "memory_format", "env.threads")
 """Options that a command may leave to ``auto``, while the run has recorded what that meant."""
 
 
@@ -146,7 +146,7 @@ def go_on(
     plan = _planned_here(options, tell)
     check_memory(plan)
     options = recorded_options(plan.options, plan.hardware)
-    facts = provenance()
+    facts = provenance() | {"gradients": plan.gradients}
     _tell_changes(saved, facts, tell)
     init = saved.checkpoint.versions.get("init")
     identity = Identity(saved.checkpoint.name, options, facts | ({} if init is None else {"init": init}))
@@ -192,11 +192,11 @@ def _planned_here(options: RunOptions, tell: Callable[[str], None]) -> Plan:
 
 def differences(options: RunOptions, saved: SavedRun) -> list[str]:
     """Returns in what the options of a command differ from those of a run, ``key=command's (run's)``."""
-    asked, recorded = (
+    given, asked, recorded = (
         _flat(chosen.model_dump(mode="json"))
-        for chosen in (recorded_options(options, resolve_hardware(options)), saved.options)
+        for chosen in (options, recorded_options(options, resolve_hardware(options)), saved.options)
     )
-    left_open = {key for key in _OF_THE_MACHINE if getattr(options, key) == "auto"}
+    left_open = {key for key in _OF_THE_MACHINE if given.get(key) == "auto"}
     # A resume may have moved the frames from the device to the host, and a command does not know of that.
     same_frames = {"device", "dense"} >= {options.replay.storage, saved.options.replay.storage}
     left_open |= {"replay.storage"} if options.replay.storage == "auto" or same_frames else set()

@@ -117,7 +117,9 @@ def train(plan: Plan, name: str, run_dir: Path, quiet: bool = False, init: Path 
         RunError: Something failed while running.
     """
     start = read_checkpoint(init) if init is not None else None
-    facts = provenance() | ({} if start is None else {"init": f"{start.path.absolute()}, step {start.step}"})
+    facts = provenance() | {"gradients": plan.gradients}
+    if start is not None:
+        facts["init"] = f"{start.path.absolute()}, step {start.step}"
     identity = Identity(name, recorded_options(plan.options, plan.hardware), facts)
 
     def begin(keeping: Keeping) -> RunKeeper:
@@ -234,11 +236,8 @@ def _write_text(file: BinaryIO, text: str) -> None:
 
 def recorded_options(options: RunOptions, hardware: Hardware) -> RunOptions:
     """Returns the options with every ``auto`` of the hardware replaced by what was chosen."""
-    return options.model_copy(
-        update={
-            "device": str(hardware.device),
-            "precision": hardware.precision,
-            "threads": hardware.threads,
-            "memory_format": hardware.memory_format,
-        }
-    )
+    chosen, env = hardware.as_dict(), options.env
+    emulator_threads = chosen.pop("emulator_threads")
+    if emulator_threads is not None:
+        env = env.model_copy(update={"threads": emulator_threads})
+    return options.model_copy(update={"env": env, **chosen})

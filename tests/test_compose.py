@@ -14,11 +14,15 @@ from pydantic import ValidationError
 from dqn_cli.agent.advantage import AdvantageOptions
 from dqn_cli.agent.augmentation import IntensityOptions, RandomShiftOptions
 from dqn_cli.agent.bootstrap import MunchausenOptions
+from dqn_cli.agent.gradient import WrittenOutGradient
 from dqn_cli.agent.optimizers import CosineRateOptions, LinearRateOptions
 from dqn_cli.build import AUGMENTATIONS, BOOTSTRAPS, HEADS, RATE_SCHEDULES
-from dqn_cli.compose import make_environments, make_training
+from dqn_cli.compose import make_environments, make_training, network_shape, way_to_gradients
 from dqn_cli.core.kinds import make
-from dqn_cli.hardware import resolve_hardware
+from dqn_cli.core.types import ObservationSpec
+from dqn_cli.envs.contract import EnvironmentSpec
+from dqn_cli.hardware import Hardware, resolve_hardware
+from dqn_cli.plan import make_plan
 from dqn_cli.rules.rescaling import rescale, unrescale
 from dqn_cli.schema import RunOptions
 from dqn_cli.training.loop import Finished
@@ -54,6 +58,35 @@ def test_online_and_target_network_have_the_same_weights_and_other_noise():
         network.resample()
     assert all(torch.equal(a, b) for a, b in zip(learner.online.parameters(), learner.target.parameters(), strict=True))
     assert set(noise(learner.online)).isdisjoint(noise(learner.target))
+
+
+@pytest.mark.parametrize(
+    ("sections", "written_out"),
+    [
+        ({}, True),
+        ({"network": {"head": {"kind": "scalar", "dueling": True}}}, True),
+        ({"network": {"noisy": {}}}, False),
+        ({"network": {"head": {"kind": "quantile"}}}, False),
+    ],
+    ids=["plain", "dueling", "noisy", "quantile"],
+)
+def test_the_plan_says_how_gradients_are_found(sections, written_out):
+    with training(**sections) as made:
+        assert isinstance(made.learner._gradient, WrittenOutGradient) is written_out
+    options = RunOptions.model_validate({"device": "cpu", **sections})
+    assert make_plan(options).gradients == ("written out" if written_out else "by autograd")
+
+
+@pytest.mark.parametrize(
+    ("torso", "graphs", "expected"),
+    [("mlp", False, "written out"), ("cnn", False, "by autograd"), ("cnn", True, "by CUDA graph")],
+)
+def test_and_so_it_does_for_a_gpu(torso, graphs, expected):
+    options = RunOptions.model_validate({"cuda_graphs": graphs, "network": {"torso": {"kind": torso}}})
+    observation = ObservationSpec((84, 84), np.dtype(np.uint8), stack=4, scale=1 / 255)
+    spec = EnvironmentSpec("images", 2, observation, 3)
+    gpu = Hardware(torch.device("cuda"), 1, "float32", "contiguous")
+    assert way_to_gradients(options, network_shape(options, spec, gpu), gpu) == expected
 
 
 def test_resets_of_a_run_have_fresh_weights_each_and_leave_its_end_alone():

@@ -312,7 +312,7 @@ class TestText:
             "67,586 parameters",
             "100,000 transitions, 6.0 MB when full",
             "12,250 of 64 transitions, target network: 49 copies",
-            "float32, contiguous",
+            "float32, contiguous, gradients written out",
             str(tmp_path),
         ):
             assert part in text
@@ -323,6 +323,12 @@ class TestText:
         plan = make_plan(run_options(**ATARI))
         assert "50,000 (200,000 frames)" in plan.text(tmp_path)
         assert plan.as_dict(tmp_path)["total_frames"] == 200_000
+
+    def test_emulators_have_threads_of_their_own(self, tmp_path):
+        env = ATARI["env"] | {"threads": 3}
+        plan = make_plan(run_options(**ATARI | {"env": env, "device": "cpu", "threads": 2, "precision": "float32"}))
+        assert "cpu, 2 threads and 3 of emulators, float32" in plan.text(tmp_path)
+        assert plan.as_dict(tmp_path)["emulator_threads"] == 3
 
     def test_for_programs(self, tmp_path):
         plan = make_plan(RunOptions.model_validate({"device": "cpu"}))
@@ -341,8 +347,10 @@ class TestText:
             "target_copies": 49,
             "device": "cpu",
             "threads": 1,
+            "emulator_threads": None,
             "precision": "float32",
             "memory_format": "contiguous",
+            "gradients": "written out",
             "run_dir": str(tmp_path),
         }
 

@@ -160,6 +160,18 @@ def test_a_replay_on_the_device_goes_on_anywhere(tmp_path, monkeypatch, room):
     assert option_differences(plan.options, saved) == []
 
 
+def test_another_machine_may_have_other_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr("dqn_cli.envs.atari.available_cores", lambda: 2)
+    plan = small_plan(*PONG, "total_steps=200", config="atari/default")
+    train(plan, "pong", tmp_path / "run", quiet=True)
+    saved = find_saved(tmp_path / "run", print)
+    assert saved is not None
+    monkeypatch.setattr("dqn_cli.envs.atari.available_cores", lambda: 1)
+    assert option_differences(plan.options, saved) == []
+    asked = small_plan(*PONG, "total_steps=200", "env.threads=7", config="atari/default")
+    assert option_differences(asked.options, saved) == ["env.threads=7 (the run has 2)"]
+
+
 def test_sigusr1_saves_and_changes_nothing(tmp_path, monkeypatch):
     saved: list[int] = []
     save = CheckpointWriter.save

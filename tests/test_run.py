@@ -32,6 +32,7 @@ from dqn_cli.evaluate import Evaluation, Evaluator
 from dqn_cli.evaluation.episodes import PlayedEpisode
 from dqn_cli.evaluation.protocol import EvaluationProtocol
 from dqn_cli.evaluation.statistics import summarize
+from dqn_cli.hardware import resolve_hardware
 from dqn_cli.replay.segments import ReplaySegments
 from dqn_cli.run import Outcome, recorded_options, train
 from dqn_cli.schema import RunOptions
@@ -276,6 +277,14 @@ def test_nothing_automatic_is_recorded():
         "memory_format": hardware.memory_format,
     }
     assert "auto" not in found.values()
+
+
+def test_the_threads_of_emulators_are_recorded(monkeypatch):
+    monkeypatch.setattr("dqn_cli.envs.atari.available_cores", lambda: 5)
+    options = load_config("atari/default", ["env.num_envs=8"], RunOptions, presets_folder()).options
+    assert recorded_options(options, resolve_hardware(options)).env.model_dump()["threads"] == 5
+    few = load_config("atari/default", ["env.num_envs=3"], RunOptions, presets_folder()).options
+    assert recorded_options(few, resolve_hardware(few)).env.model_dump()["threads"] == 3
 
 
 def test_no_best_where_none_is_wanted(tmp_path):

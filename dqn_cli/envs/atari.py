@@ -17,6 +17,7 @@ from gymnasium.vector import AutoresetMode
 from pydantic import ConfigDict, Field, field_validator
 
 from dqn_cli.core.errors import UsageError, nearest
+from dqn_cli.core.machine import available_cores
 from dqn_cli.core.options import Count, Fraction, Name, Options, PositiveCount
 from dqn_cli.core.types import BoolArray, IntArray, ObservationSpec
 from dqn_cli.envs.contract import BackendReset, BackendStep, EnvironmentSpec
@@ -104,6 +105,11 @@ class AtariOptions(Options):
             return canonical_game(game)[1]
         except UsageError as failure:
             raise ValueError(str(failure)) from failure
+
+    @property
+    def emulator_threads(self) -> int:
+        """What ``threads`` comes to here."""
+        return min(self.num_envs, available_cores()) if self.threads == "auto" else self.threads
 
     def protocol(self) -> AtariProtocol:
         """Returns the part that belongs to every score."""

@@ -40,18 +40,24 @@ class QNetwork(nn.Module):
         self.torso, self.head, self.generator = torso, head, generator
         self._noisy = [module for module in self.modules() if isinstance(module, NoisyLinear)]
         self._scale, self._autocast = scale, autocast
-        self.written_out = self._layer_by_layer()
+        self.written_out = self.written_out_on(self.device)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _layer_by_layer(self) -> WrittenOut | None:
-        return written_out_of(self.torso, self.head, self._autocast)
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def written_out_on(self, device: torch.device) -> WrittenOut | None:
+        """Returns the network layer by layer as it would be on ``device``, over the parameters as they are."""
+        return written_out_of(self.torso, self.head, device, self._autocast)
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Self:
         """Moves or converts the parameters, as `torch.nn.Module` has it: they may be other objects then."""
         super()._apply(*arguments, **keywords)  # type: ignore[no-untyped-call]
-        self.written_out = self._layer_by_layer()
+        self.written_out = self.written_out_on(self.device)
         return self
 
     def forward(self, observation: Tensor) -> Output:

@@ -162,10 +162,16 @@ def _total(gradients: Sequence[Tensor | None]) -> Tensor | None:
     return first
 
 
-def written_out_of(torso: nn.Module, head: nn.Module, dtype: torch.dtype | None = None) -> WrittenOut | None:
+def written_out_of(
+    torso: nn.Module, head: nn.Module, device: torch.device, dtype: torch.dtype | None = None
+) -> WrittenOut | None:
     """Returns a torso and a head written out, or None where they are more than such layers: noisy, normalised, ...
 
-    ``dtype`` is that of the torso's arithmetic, where it is not float32.
+    Args:
+        torso: The torso.
+        head: The head.
+        device: Where they compute.
+        dtype: Of the torso's arithmetic, where it is not float32.
     """
     if type(head) is not ScalarHead or not (type(torso) is Mlp or type(torso) is Cnn):
         return None
@@ -177,9 +183,7 @@ def written_out_of(torso: nn.Module, head: nn.Module, dtype: torch.dtype | None 
     if not all(layer.covers_image for layer in convolutions):
         return None
     # On a GPU nothing of it was measured; and a recording of its kernels would hold no renewal of a copied weight.
-    if (convolutions or dtype is not None) and not all(
-        layer.weight.device.type == "cpu" for layer in convolutions + layers
-    ):
+    if (convolutions or dtype is not None) and device.type != "cpu":
         return None
     whole = [stream for stream in streams if stream is not None]
     return WrittenOut(convolutions, layers, whole, dtype) if len(whole) == len(streams) else None

@@ -160,10 +160,13 @@ def test_what_is_more_is_left_to_autograd(changes):
 
 
 def test_what_is_not_on_a_cpu_is_left_to_autograd():
+    gpu = torch.device("cuda")
+    assert image_network([(4, 3, 1)]).written_out_on(gpu) is None
+    assert network(autocast=torch.bfloat16).written_out_on(gpu) is None
+    assert network().written_out_on(gpu) is not None
     with torch.device("meta"):
         assert image_network([(4, 3, 1)]).written_out is None
-        assert network(autocast=torch.bfloat16).written_out is None
-        assert network().written_out is not None
+        assert image_network([(4, 3, 1)]).written_out_on(torch.device("cpu")) is not None
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (2, 3)])

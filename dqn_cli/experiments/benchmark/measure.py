@@ -68,10 +68,8 @@ def benchmark(options: RunOptions, seconds: float) -> BenchmarkReport:
     return BenchmarkReport(
         environment=environments.spec.name,
         num_envs=num_envs(run),
-        device=str(device),
-        threads=hardware.threads,
-        precision=hardware.precision,
-        memory_format=hardware.memory_format,
+        hardware=hardware,
+        gradients=plan.gradients,
         steps_per_second=loop.steps_per_second,
         updates_per_second=loop.updates_per_second,
         share_outside_updates=loop.share_outside_updates,

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from dqn_cli.hardware import Hardware
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -33,25 +35,21 @@ class BenchmarkReport:
     Attributes:
         environment: What it trains on.
         num_envs: Environments that step together.
-        device: Where the networks live.
-        threads: Threads of the learner.
-        precision: Arithmetic of the torso.
-        memory_format: Layout of images.
+        hardware: What it computes on.
+        gradients: How updates find them.
         steps_per_second: Agent steps of the whole loop, after the warm-up.
         updates_per_second: Gradient steps of it.
         share_outside_updates: Share of its time that was not spent in updates; None on a GPU.
         parts: Each part by itself.
         operations: Floating point operations of the matrix products in an update.
-        limit_milliseconds: What these products take alone: no update of this network can be faster.
+        limit_milliseconds: What these products take alone: an update of this network can hardly be faster.
         machine: Processor, cores, Python.
     """
 
     environment: str
     num_envs: int
-    device: str
-    threads: int
-    precision: str
-    memory_format: str
+    hardware: Hardware
+    gradients: str
     steps_per_second: float
     updates_per_second: float
     share_outside_updates: float | None
@@ -68,18 +66,19 @@ class BenchmarkReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns plain values, as ``dqn bench --json`` prints them."""
-        return asdict(self) | {"machine": dict(self.machine), "share_of_limit": self.share_of_limit}
+        values = asdict(self) | {"machine": dict(self.machine), "share_of_limit": self.share_of_limit}
+        del values["hardware"]
+        return values | self.hardware.as_dict()
 
     def text(self) -> str:
         """Returns tables for people."""
-        chosen = f"{self.device}, {self.threads} thread{'s' if self.threads > 1 else ''}, {self.precision}, "
-        chosen += self.memory_format.replace("_", " ")
         whole = f"{self.steps_per_second:,.0f} agent steps/s, {self.updates_per_second:,.1f} updates/s"
         if self.share_outside_updates is not None:
             whole += f"; {self.share_outside_updates:.0%} of the time outside of updates"
         lines = [
             ("environment", f"{self.environment}, {self.num_envs} at once"),
-            ("device", f"{chosen}; {self.machine['cpu']}, {self.machine['cores']} cores"),
+            ("machine", f"{self.machine['cpu']}, {self.machine['cores']} cores"),
+            ("device", f"{self.hardware.text()}, gradients {self.gradients}"),
             ("whole loop", whole),
             *(
                 (p.name, f"{p.milliseconds:.3g} ms ({p.fast:.3g} to {p.slow:.3g}) for {p.of}")
