@@ -2,9 +2,9 @@
 
     python benchmarks/precision_curves.py minatar/dqn --steps 300_000 --seeds 0 1 2 3 4 --jobs 2
 
-Each seed and precision is a process of its own with one thread, the precisions in alternation. What came out goes to
-``benchmarks/data/precision-PRESET.json``; ``python benchmarks/report.py`` makes table and picture from it. With
-``--keep`` the runs stay, and a second call goes on with those that were cut off.
+Each seed and precision is a process of its own, the precisions in alternation; of several at once each has one thread.
+What came out goes to ``benchmarks/data/precision-PRESET.json``; ``python benchmarks/report.py`` makes table and picture
+from it. With ``--keep`` the runs stay, and a second call goes on with those that were cut off.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PRECISIONS = ("float32", "bfloat16")
 def train(preset: str, overrides: list[str], seed: int, precision: str, folder: Path) -> dict[str, Any]:
     """Trains one seed in one precision, or goes on with it, and returns its record."""
     run_dir = folder / f"{preset.replace('/', '-')}-{precision}-s{seed}"  # dqn refuses one of other settings
-    command = ["dqn", "train", preset, f"seed={seed}", "threads=1", f"precision={precision}", *overrides]
+    command = ["dqn", "train", preset, f"seed={seed}", f"precision={precision}", *overrides]
     subprocess.run(
         [DQN, *command[1:], "--run-dir", str(run_dir), "--resume", "--quiet"], check=True, stdout=subprocess.DEVNULL
     )
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "data")
     arguments = parser.parse_args()
     overrides = [*arguments.overrides, f"total_steps={arguments.steps}", "evaluation.every_steps=null"]
+    overrides += ["threads=1"] if arguments.jobs > 1 else []
     with tempfile.TemporaryDirectory(prefix="dqn-precision-") as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
         folder = arguments.keep or Path(scratch)
         runs = [(seed, precision) for seed in arguments.seeds for precision in PRECISIONS]
