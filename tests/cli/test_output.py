@@ -86,8 +86,10 @@ def test_plan(dqn, tmp_path, monkeypatch):
         "target_copies": plan["target_copies"],
         "device": "cpu",
         "threads": 1,
+        "emulator_threads": None,
         "precision": "float32",
         "memory_format": "contiguous",
+        "gradients": "written out",
         "run_dir": "here",
     }
     text = dqn("plan", "cartpole", *SMALL, "--run-dir", "here").out
