@@ -4,7 +4,8 @@
     python benchmarks/replay_memory.py --game Pong --agent RUN/best.pt
 
 Plays a million steps, at random or as the agent of a checkpoint does (epsilon 0.05), stores every frame, and then times
-batches of 32 beside a dense replay of a tenth of the size. Memory is that of the store and the table of items: packed
+batches of 32 beside a dense replay of a tenth of the size. An agent that learnt on a smaller screen sees the mean of each
+block of pixels; its screen must divide 84. Memory is that of the store and the table of items: packed
 bytes, pages of the arena that were touched, and what the whole process has gained.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from dqn_cli.cli.options import presets_folder
 from dqn_cli.compose import Training, make_environments, make_network, make_training
 from dqn_cli.config import load_config
 from dqn_cli.core.machine import describe_machine
+from dqn_cli.envs.atari import AtariOptions
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.plan import make_plan
 from dqn_cli.replay.buffer import Replay
@@ -57,12 +60,18 @@ def player(agent: Path | None, training: Training) -> Any:
         return lambda _: rng.integers(spec.num_actions, size=spec.num_envs)
     checkpoint = read_checkpoint(agent)
     trained = RunOptions.model_validate(checkpoint.config)
-    network = make_network(trained, spec, resolve_hardware(trained)).eval()
+    assert isinstance(trained.env, AtariOptions)
+    screen = trained.env.screen
+    block = spec.observation.shape[0] // screen
+    seen = replace(spec, observation=replace(spec.observation, shape=(screen, screen)))
+    network = make_network(trained, seen, resolve_hardware(trained)).eval()
     load_weights(network, checkpoint, "this game")
 
     def act(observation: Any) -> Any:
+        blocks = observation.reshape(*observation.shape[:2], screen, block, screen, block)
+        pixels = torch.from_numpy(blocks.mean((3, 5)).round().astype(np.uint8))
         with torch.inference_mode():
-            greedy = network(torch.from_numpy(observation)).values().argmax(1).numpy()
+            greedy = network(pixels).values().argmax(1).numpy()
         random = rng.integers(spec.num_actions, size=spec.num_envs)
         return np.where(rng.random(spec.num_envs) < 0.05, random, greedy)
 
@@ -142,7 +151,8 @@ def main() -> None:
         "lz4": lz4.VERSION if hasattr(lz4, "VERSION") else lz4.version.version,
         "machine": describe_machine(),
     }
-    (HERE / "data" / f"replay_memory-{options.game}.json").write_text(json.dumps(result, indent=1) + "\n")
+    name = options.game + ("-agent" if options.agent else "")
+    (HERE / "data" / f"replay_memory-{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 
