@@ -12,7 +12,7 @@ import numpy as np
 
 from dqn_cli.compose import Training
 from dqn_cli.config.problems import validate
-from dqn_cli.core.errors import UsageError
+from dqn_cli.core.errors import UsageError, is_out_of_memory
 from dqn_cli.core.loading import NOT_AS_SAVED, taking_over
 from dqn_cli.core.stateful import State
 from dqn_cli.hardware import resolve_hardware
@@ -23,7 +23,7 @@ from dqn_cli.schema import RunOptions
 from dqn_cli.training.checkpoint import Checkpoint, read_checkpoint
 from dqn_cli.training.checkpoint_writer import CheckpointWriter
 from dqn_cli.training.generations import Generation, newest_whole
-from dqn_cli.training.run_folder import clear, holds_a_run, provenance, refuse_foreign
+from dqn_cli.training.run_folder import PACKAGES, clear, holds_a_run, provenance, refuse_foreign
 from dqn_cli.training.run_lock import locked
 from dqn_cli.training.run_logs import RunLogs
 
@@ -242,7 +242,7 @@ def _tell_changes(saved: SavedRun, facts: dict[str, str], tell: Callable[[str], 
     versions = saved.checkpoint.versions
     changed = [
         f"{name} {versions[name]} -> {facts.get(name)}"
-        for name in ("dqn_cli", "torch", "numpy", "gymnasium", "ale-py")
+        for name in ("dqn_cli", *PACKAGES)
         if name in versions and versions[name] != facts.get(name)
     ]
     if changed:
@@ -255,4 +255,6 @@ def _plain(saved: SavedRun, take: Callable[[], Result]) -> Result:
         with taking_over():
             return take()
     except NOT_AS_SAVED as failure:
+        if is_out_of_memory(failure):
+            raise
         raise UsageError(f"{saved.checkpoint.path} is damaged or foreign: its state fits no training") from failure

@@ -14,9 +14,9 @@ from dqn_cli.envs.contract import EnvironmentSpec
 from dqn_cli.hardware import Hardware
 from dqn_cli.replay.batches import DeviceBatches, HostBatches
 from dqn_cli.replay.buffer import Replay, compressed_budget, replay_bytes, ring_frames
-from dqn_cli.replay.compressed_frames import CompressedHostFrames
+from dqn_cli.replay.compressed_frames import CompressedHostFrames, packed_bound
 from dqn_cli.replay.device_frames import DenseDeviceFrames
-from dqn_cli.replay.device_items import DeviceItems
+from dqn_cli.replay.device_items import DeviceItems, device_item_bytes
 from dqn_cli.replay.frames import DenseHostFrames, FrameStore
 from dqn_cli.replay.items import ItemTable
 from dqn_cli.replay.writer import NStepWriter
@@ -54,15 +54,19 @@ def replay_memory(options: RunOptions, spec: EnvironmentSpec, storage: str, capa
     replay = options.replay if capacity is None else options.replay.model_copy(update={"capacity": capacity})
     options = options.model_copy(update={"replay": replay})
     budget = frame_budget(options, spec) if storage == "compressed" else None
-    sampler = int(replay.capacity * cast("Any", replay.sampler).bytes_per_item)
+    per_item = cast("Any", replay.sampler).bytes_per_item
+    if storage == "device":  # beside the host's table
+        per_item += device_item_bytes(spec.observation.stack)
     history = history_steps(options, spec)
-    return replay_bytes(replay.capacity, spec.num_envs, history, spec.observation, budget) + sampler
+    whole = replay_bytes(replay.capacity, spec.num_envs, history, spec.observation, budget)
+    return whole + int(replay.capacity * per_item)
 
 
 def frame_budget(options: RunOptions, spec: EnvironmentSpec) -> int:
-    """Returns the bytes that compressed frames may take."""
-    asked, sizes = options.replay.compressed_bytes, (spec.num_envs, history_steps(options, spec))
-    return asked or compressed_budget(options.replay.capacity, *sizes, spec.observation.frame_bytes)
+    """Returns the bytes that compressed frames may take: what was asked for, as far as the ring can fill it."""
+    sizes = options.replay.capacity, spec.num_envs, history_steps(options, spec), spec.observation.frame_bytes
+    most = ring_frames(*sizes) * packed_bound(spec.observation.frame_bytes)
+    return min(options.replay.compressed_bytes or compressed_budget(*sizes), most)
 
 
 def _frame_store(options: RunOptions, spec: EnvironmentSpec, frames: int) -> FrameStore:

@@ -39,7 +39,8 @@ def run_options(**sections) -> RunOptions:
 
 def allocated(owner: object) -> int:
     """Bytes of the arrays that an object holds."""
-    return sum(value.nbytes for value in vars(owner).values() if isinstance(value, np.ndarray | memoryview))
+    held = np.ndarray | memoryview | torch.Tensor
+    return sum(value.nbytes for value in vars(owner).values() if isinstance(value, held)) if owner else 0
 
 
 def test_parameters():
@@ -54,9 +55,12 @@ def test_parameters():
         {"replay": {"capacity": 1_001, "warmup_steps": 0, "n_step": 5}, "env": {"num_envs": 7}},
         ATARI,
         ATARI | {"replay": ATARI["replay"] | {"storage": "compressed"}},
+        ATARI | {"replay": ATARI["replay"] | {"storage": "compressed", "compressed_bytes": 10**12}},
         {"replay": {"capacity": 20_000, "sampler": {"kind": "prioritized"}}},
+        {"replay": {"capacity": 1_000, "storage": "device"}},
+        ATARI | {"replay": ATARI["replay"] | {"storage": "device"}},
+        {"replay": {"capacity": 20_000, "storage": "device", "sampler": {"kind": "prioritized"}}},
     ],
-    ids=["one step", "several steps", "atari", "compressed", "prioritized"],
 )
 def test_the_replay_s_memory_is_what_it_allocates(sections):
     options = run_options(**sections)
@@ -65,7 +69,7 @@ def test_the_replay_s_memory_is_what_it_allocates(sections):
     environments.close()
     tree: Any = getattr(replay._sampler, "_tree", None)
     priorities = sum(level.nbytes for level in tree._levels) if tree else 0
-    found = allocated(replay.frames) + allocated(replay.items) + priorities
+    found = allocated(replay.frames) + allocated(replay.items) + allocated(replay.items._copy) + priorities
     assert make_plan(options).replay_bytes == pytest.approx(found, rel=1e-3 if tree else 0.0)
 
 

@@ -395,6 +395,26 @@ def test_when_all_are_damaged(tmp_path, capfd):
     assert "manifest.json" in line
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no more"), RuntimeError("DefaultCPUAllocator: no more")])
+@pytest.mark.parametrize(
+    "place", ["dqn_cli.replay.items.ItemTable.restore", "dqn_cli.resume._load", "dqn_cli.core.loading.torch.load"]
+)
+def test_memory_that_runs_out_is_not_called_damage(tmp_path, monkeypatch, capfd, place, error):
+    """Who reads that a run is damaged may delete it."""
+    run = back_to(cartpole_run(), tmp_path / "run", 600)
+
+    def exhausted(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(place, exhausted)
+    with pytest.raises(SystemExit) as end:
+        main(["resume", str(run), "--quiet"])
+    _, err = capfd.readouterr()
+    assert end.value.code == 1
+    assert "out of memory" in err
+    assert "damaged" not in err
+
+
 def test_a_log_that_was_cut(tmp_path):
     """It is told before anything is changed."""
     run = back_to(cartpole_run(), tmp_path / "run", 600)

@@ -50,6 +50,9 @@ class Actor:
         random, random_actions = self.explorer.explore(step)
         if random.all():
             return random_actions
+        return np.where(random, random_actions, self.act_greedily(observation))
+
+    def act_greedily(self, observation: Array) -> IntArray:
+        """Returns the actions of highest value ``[N]`` under fresh noise; the one wait of a vector step."""
         self._network.resample()
-        greedy = to_host(self._greedy(to_device(observation, self._device)))  # the one wait of a vector step
-        return np.where(random, random_actions, greedy)
+        return to_host(self._greedy(to_device(observation, self._device)))

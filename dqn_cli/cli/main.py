@@ -16,7 +16,7 @@ import typer
 
 from dqn_cli import __version__
 from dqn_cli.cli import atari, audit, bench, config, evaluate, plan, resume, train
-from dqn_cli.core.errors import DqnError
+from dqn_cli.core.errors import DqnError, is_out_of_memory
 
 app = typer.Typer(
     name="dqn",
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except MemoryError:
         _fail("out of memory; a smaller replay.capacity or fewer environments need less", 1)
     except Exception as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             _fail(f"out of memory: {_one_line(error)}; a smaller network or learning.batch_size needs less", 1)
         _fail(f"internal error: {type(error).__name__}: {_one_line(error)}; {_keep_traceback()}", 1)
     sys.exit(code or 0)
@@ -147,11 +147,6 @@ def _printable(message: str) -> str:
         half = _MOST_CHARACTERS // 2
         lines.append(shown if len(shown) <= _MOST_CHARACTERS else f"{shown[:half]} ... {shown[-half:]}")
     return "\n".join(lines)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Returns whether torch ran out of memory, for which it has several errors and no common class."""
-    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
 
 
 def _keep_traceback() -> str:

@@ -50,6 +50,11 @@ class BrokenEnvironmentError(RunError):
         self.env_index, self.episode, self.whole = env_index, episode, whole
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Returns whether torch ran out of memory, for which it has several errors and no common class."""
+    return type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+
+
 def one_line(text: str, most: int = MOST_CHARACTERS) -> str:
     """Returns a stranger's words as one line of about ``most`` characters, without what a terminal would obey."""
     line = " ".join(text[: 4 * most].split())

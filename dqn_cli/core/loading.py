@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from dqn_cli.core.errors import UsageError
+from dqn_cli.core.errors import UsageError, is_out_of_memory
 
 NOT_AS_SAVED = (
     ArithmeticError,
@@ -66,7 +66,9 @@ def load_plain(file: Path) -> Any:
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
     except MemoryError:
-        reason = "claims more memory than there is: it is damaged or foreign"
-    except Exception:
+        reason = "needs more memory than there is, unless it is damaged or foreign"
+    except Exception as failure:
+        if is_out_of_memory(failure):
+            raise
         reason = "cannot be read: it is damaged or not a checkpoint of dqn"
     raise UsageError(f"{file} {reason}")

@@ -156,6 +156,8 @@ class Replay:
     def load_state_dict(self, state: State) -> None:
         """Takes over a state; frames and items must have been restored before.
 
+        A packer of another version may need more bytes for the same frames: items whose frames no longer fit leave.
+
         Raises:
             UsageError: The state is of a replay of other sizes.
             ValueError: Frames or items were not restored.
@@ -167,6 +169,8 @@ class Replay:
         self._first_frames = [int(number) for number in state["first_frames"]]
         self.items.tail, self.items.head = int(state["tail"]), int(state["head"])
         self._sampler.load_state_dict(state["sampler"])
+        self.items.expire(self.frames.oldest)
+        self._sampler.extend(self.items.tail, self.items.head)
 
 
 def ring_frames(capacity: int, num_envs: int, history: int, frame_bytes: int) -> int:

@@ -43,3 +43,8 @@ class DeviceItems:
         whole, real = self._whole.index_select(0, positions), self._real.index_select(0, positions)
         stacks = torch.cat((whole[:, : self.stack], whole[:, self.stack : -1]))
         return stacks, whole[:, -1].to(torch.int64), real[:, 0], real[:, 1]
+
+
+def device_item_bytes(stack: int) -> int:
+    """Returns the memory of the copy of one item with stack depth ``stack``, in bytes."""
+    return 4 * (2 * stack + 1) + 4 * 2

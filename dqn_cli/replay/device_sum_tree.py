@@ -9,6 +9,9 @@ from torch import Tensor
 
 from dqn_cli.replay.sum_tree import BRANCHING
 
+_AT_ONCE = 2**16
+"""Leaves that are set at once: each gathers a row of siblings, 32 MiB for so many."""
+
 
 class DeviceSumTree:
     """The tree of `SumTree` on ``device``, without a value that the host would have to wait for.
@@ -46,6 +49,10 @@ class DeviceSumTree:
 
     def set(self, positions: Tensor, values: Tensor) -> None:
         """Sets the leaves at ``positions [M]`` to ``values [M]``; of several for one leaf the last wins."""
+        for some, of_them in zip(positions.split(_AT_ONCE), values.split(_AT_ONCE), strict=True):
+            self._set(some, of_them)
+
+    def _set(self, positions: Tensor, values: Tensor) -> None:
         values = torch.where(positions == self.nowhere, 0.0, values)
         # Of several writes to one place a GPU lets any win, so all of them write what the last one brings.
         ordered, order = positions.sort(stable=True)

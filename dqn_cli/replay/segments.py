@@ -12,7 +12,7 @@ import lz4.block
 import numpy as np
 import torch
 
-from dqn_cli.core.errors import RunError, UsageError
+from dqn_cli.core.errors import RunError, UsageError, is_out_of_memory
 from dqn_cli.core.files import Fingerprint, write_durably
 from dqn_cli.core.loading import NOT_AS_SAVED, load_plain
 from dqn_cli.core.stateful import State
@@ -111,6 +111,8 @@ class ReplaySegments:
                 replay.items.restore(content["items"])
                 self._next_key = int(content["items"]["first"]) + len(content["items"]["action"])
             except NOT_AS_SAVED as failure:
+                if is_out_of_memory(failure):
+                    raise
                 raise UsageError(f"{self._folder / name} is damaged: it is no segment of this replay") from failure
             self._saved.append(_Segment(name, self._next_frame - 1, segments[name]))
 

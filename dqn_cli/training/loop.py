@@ -147,6 +147,12 @@ class TrainingLoop:
             self._begun = True
             yield CheckpointDue(self.step)
         while (reason := self._over()) is None:
+            # No step is left to overlap with the last updates: the last events see the finished network, and come when
+            # it is, be it after a stop.
+            if self._last_step_taken:
+                if self._learn():
+                    yield from self._due(self.step - len(self._environments.observation))
+                continue
             result = self._advance()
             if result is None:
                 continue  # it was told to stop
@@ -154,7 +160,8 @@ class TrainingLoop:
                 self.episodes += 1
                 self.returns.append(episode.score)
                 yield EpisodeFinished(self.step, episode)
-            yield from self._due(self.step - len(result.reward))
+            if not (self._last_step_taken and self._updates_left()):
+                yield from self._due(self.step - len(result.reward))
         yield Finished(self.step, reason)
 
     def _advance(self) -> StepResult | None:
@@ -185,17 +192,20 @@ class TrainingLoop:
             result.observation,
         )
         self.step += len(actions)
-        if self.step >= self._calendar.total_steps:
-            self._learn(to_the_end=True)  # no step is left to overlap with: the last events see the finished network
         return result
 
-    def _learn(self, to_the_end: bool = False) -> bool:
-        """Applies the updates that belong to the steps taken so far; returns whether none is left.
+    @property
+    def _last_step_taken(self) -> bool:
+        return self.step >= self._calendar.total_steps
 
-        One is left only where a stop is requested, unless ``to_the_end``.
-        """
-        while (due := self._pacing.updates_until(self.step) - self._learner.updates) > 0:
-            if self.stop_requested and not to_the_end:
+    def _updates_left(self) -> int:
+        """Returns how many updates belong to the steps taken so far and were not made."""
+        return max(0, self._pacing.updates_until(self.step) - self._learner.updates)
+
+    def _learn(self) -> bool:
+        """Makes the updates that are left; returns whether none is, as is so unless a stop is requested."""
+        while due := self._updates_left():
+            if self.stop_requested:
                 return False
             # A function of counts alone: who goes on after a stop makes the same updates at once.
             count = min(due, self._learner.at_once(), self._replay.at_once(self._batch_size))
@@ -208,9 +218,11 @@ class TrainingLoop:
         """Returns why training is over, or None."""
         if self.stop_requested:
             return "stopped"
+        if self._last_step_taken and self._updates_left():
+            return None
         if self._goal_reached():
             return "goal reached"
-        return "all steps done" if self.step >= self._calendar.total_steps else None
+        return "all steps done" if self._last_step_taken else None
 
     def _due(self, before: int) -> Iterator[Event]:
         calendar = self._calendar

@@ -22,7 +22,7 @@ from dqn_cli.core.files import write_durably
 from dqn_cli.core.options import Options
 from dqn_cli.training.run_lock import LOCK, locked
 
-PACKAGES = ("torch", "numpy", "gymnasium", "ale-py")
+PACKAGES = ("torch", "numpy", "gymnasium", "ale-py", "lz4")
 """What a result depends on beside this program."""
 
 CONFIG = "config.yaml"

@@ -74,6 +74,28 @@ def test_what_acts_in_bfloat16_is_what_has_learnt(optimizer, target):
                 assert torch.equal(network(observation).values(), fresh(observation).values())
 
 
+@pytest.mark.parametrize("optimizer", [AdamOptions(lr=0.1), RMSPropOptions(lr=0.1)])
+@pytest.mark.parametrize("bootstrap", [GreedyOptions(), DoubleOptions()])
+def test_several_updates_in_bfloat16_learn_what_one_after_the_other_does(optimizer, bootstrap):
+    """Copies of weights in bfloat16 are renewed between two updates of one call."""
+    together, apart = (
+        learner(
+            optimizer,
+            PeriodicOptions(every_updates=3),
+            bootstrap,
+            online=image_network(autocast=torch.bfloat16),
+            slow=image_network(autocast=torch.bfloat16),
+        )
+        for _ in range(2)
+    )
+    for number in range(4):
+        together.update(random_images(number, 48), number, 3)
+        for part in range(3):
+            apart.update(random_images(number, 48).part(part, 3), number)
+    for a, b in zip(weights(together.online), weights(apart.online), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
+
+
 class TestOneUpdate:
     @pytest.mark.parametrize("double", [False, True])
     def test_equals_the_update_by_hand(self, double):

@@ -11,16 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.flop_counter import FlopCounterMode
 
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.compose import make_environments, make_training
 from dqn_cli.config import load_config
+from dqn_cli.core.errors import UsageError
 from dqn_cli.experiments.benchmark.measure import benchmark, small
 from dqn_cli.experiments.benchmark.products import Product, products_of, seconds_alone
 from dqn_cli.experiments.benchmark.tune import WORTH, advise, candidates, tune
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.schema import RunOptions
+from tests.core.test_captured import refusing, repeating
 from tests.small_runs import PONG, SMALL
 
 FLOAT = torch.float32
@@ -120,6 +123,40 @@ def test_every_part_and_the_whole(config, sizes):
     assert report.operations > 0
     for part in report.parts:
         assert part.of in report.text()
+
+
+@pytest.mark.parametrize(("record", "noted"), [(repeating, False), (refusing, True)])
+def test_recorded_kernels_are_counted_and_a_recording_that_is_given_up_is_said(monkeypatch, record, noted):
+    """A recording starts its kernels where nobody sees them, so that they are counted in the plain way."""
+
+    def unseen(function, generators):
+        outputs, replay = record(function, generators)
+
+        def without_looking() -> None:
+            with _disable_current_modes():
+                replay()
+
+        return outputs, without_looking
+
+    monkeypatch.setattr(
+        "dqn_cli.compose._recorder", lambda options, hardware: unseen if options.cuda_graphs else None
+    )
+    report = benchmark(options(*SMALL, "cuda_graphs=true"), 0.05)
+    assert report.operations == benchmark(options(*SMALL), 0.05).operations > 0
+    assert bool(report.notices) == noted
+    assert ("kernels are started one by one" in report.text()) == noted
+
+
+def test_updates_that_are_too_far_away_are_refused():
+    far = options(*SMALL, "learning.update_every_steps=1_000_000_000")
+    for measure in (benchmark, lambda run, seconds: tune(run, seconds, lambda text: None)):
+        with pytest.raises(UsageError, match=r"learning.update_every_steps 1,000,000,000: .* give a smaller one"):
+            measure(far, 0.05)
+
+
+def test_the_budget_of_compressed_frames_is_that_of_the_small_replay():
+    asked = options(*PONG, "replay.storage=compressed", "replay.compressed_bytes=100_000_000", config="atari/default")
+    assert small(asked).replay.compressed_bytes is None
 
 
 class TestTune:

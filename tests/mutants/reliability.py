@@ -103,8 +103,8 @@ RELIABILITY_DEFECTS = (
     Defect(
         "a step that goes on without its updates",
         LOOP,
-        "            if self.stop_requested and not to_the_end:\n                return False",
-        "            if self.stop_requested and not to_the_end:\n                break",
+        "            if self.stop_requested:\n                return False",
+        "            if self.stop_requested:\n                break",
         RESUMED,
     ),
     Defect(

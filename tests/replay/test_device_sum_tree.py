@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dqn_cli.replay import device_sum_tree
 from dqn_cli.replay.device_sum_tree import DeviceSumTree
 from dqn_cli.replay.sum_tree import SumTree
 
@@ -26,9 +27,15 @@ def cases(draw):
     return capacity, branching, draw(st.lists(st.lists(leaf, min_size=1, max_size=40), min_size=1, max_size=5))
 
 
-@given(cases())
-def test_it_holds_and_finds_what_the_host_s_does(case):
-    """Several values for one leaf in one call among them: the last wins."""
+@given(cases(), st.sampled_from([1, 7, 2**16]))
+def test_it_holds_and_finds_what_the_host_s_does(case, at_once):
+    """Several values for one leaf in one call among them: the last wins, also where the call is done piece by piece."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device_sum_tree, "_AT_ONCE", at_once)
+        check_that_it_holds_and_finds_what_the_host_s_does(case)
+
+
+def check_that_it_holds_and_finds_what_the_host_s_does(case):
     capacity, branching, updates = case
     host, device = SumTree(capacity, branching), DeviceSumTree(capacity, CPU, branching)
     for update in updates:

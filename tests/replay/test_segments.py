@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import lz4.block
 import numpy as np
 import pytest
 import torch
@@ -119,6 +120,26 @@ def check_that_a_restored_replay_goes_on(case: Any, later: int, keep: int) -> No
             replay.append(*step)
             heir.append(*step)
         assert_twins(replay, heir)
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "prioritized"])
+def test_items_whose_frames_another_packer_cannot_fit_leave(tmp_path, monkeypatch, sampler):
+    """As after an update of the library that packs: frames take more bytes, and the budget is the run's."""
+    replay, twin = (make_replay(2, 4, 3, 200, 600, sampler=sampler, budget=2_000) for _ in range(2))
+    stream = ScriptedStream([[Episode(4)], [Episode(7, terminated=False)]], 4)
+    replay.begin(stream.reset())
+    for _ in range(200):
+        replay.append(*stream.step())
+    names, state, whole = ReplaySegments(tmp_path).save(replay), reopened(replay.state_dict()), contents(replay)
+
+    compress, decompress = lz4.block.compress, lz4.block.decompress
+    monkeypatch.setattr(lz4.block, "compress", lambda row, **kwargs: compress(row, **kwargs) + bytes(8))
+    monkeypatch.setattr(lz4.block, "decompress", lambda packed, size: decompress(packed[:-8], size))
+    restored(tmp_path, names, state, twin)
+    assert twin.frames.oldest > replay.frames.oldest
+    assert 0 < len(twin) < len(replay)
+    assert contents(twin) == whole[-len(twin) :]
+    assert (np.asarray(twin.sample(64, 0).key) >= twin.items.tail).all()
 
 
 def ranges(names: list[str]) -> list[tuple[int, int]]:

@@ -17,7 +17,15 @@ from dqn_cli.hardware import resolve_hardware
 from dqn_cli.plan import make_plan
 from dqn_cli.replay.segments import ReplaySegments
 from dqn_cli.schema import RunOptions, learning_begins
-from dqn_cli.training.loop import CheckpointDue, EpisodeFinished, EvaluationDue, Event, Finished, ReportDue
+from dqn_cli.training.loop import (
+    CheckpointDue,
+    EpisodeFinished,
+    EvaluationDue,
+    Event,
+    Finished,
+    ReportDue,
+    TrainingLoop,
+)
 from dqn_cli.training.pacing import Pacing
 from tests.core.saving import reloaded
 
@@ -330,6 +338,29 @@ class TestUpdatesAtOnce:
         ReplaySegments(tmp_path).load(second.replay, ReplaySegments(tmp_path).save(first.replay))
         take_over(second, state)
         list(second.loop.run())
+        assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
+
+    @pytest.mark.parametrize("goal", [None, {"return_mean": 1.0, "window": 1}])
+    def test_a_stop_in_the_last_burst_leaves_its_rest_and_the_last_events(self, start, monkeypatch, tmp_path, goal):
+        options = run_options(**{**self.BURSTS, "evaluation": {"every_steps": 1}, "stop": goal})
+        if goal:
+            monkeypatch.setattr(TrainingLoop, "_goal_reached", lambda loop: loop.step >= options.total_steps)
+        whole, first, second = (start(options) for _ in range(3))
+        events = list(whole.loop.run())
+        update = first.learner.update
+
+        def stopped(*args):
+            first.loop.stop_requested = first.loop.step >= options.total_steps
+            return update(*args)
+
+        monkeypatch.setattr(first.learner, "update", stopped)
+        before = list(first.loop.run())
+        assert first.learner.updates < whole.learner.updates
+        assert before[-1] == Finished(whole.loop.step, "stopped")
+        state = reloaded(state_of(first))
+        ReplaySegments(tmp_path).load(second.replay, ReplaySegments(tmp_path).save(first.replay))
+        take_over(second, state)
+        assert before[:-1] + list(second.loop.run()) == events
         assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
 
 

@@ -11,11 +11,13 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from dqn_cli.agent.actor import greedy_actions
+from dqn_cli.agent.learner import Learner
 from dqn_cli.compose import Training, make_environments, make_training, num_envs
+from dqn_cli.core.errors import UsageError
 from dqn_cli.core.machine import describe_machine
 from dqn_cli.experiments.benchmark.products import products_of, seconds_alone, synchronize
 from dqn_cli.experiments.benchmark.report import BenchmarkReport, Part
+from dqn_cli.hardware import Hardware
 from dqn_cli.plan import make_plan
 from dqn_cli.schema import RunOptions, planned_pacing
 from dqn_cli.training.loop import Calendar, ReportDue, TrainingLoop
@@ -25,6 +27,10 @@ _CAPACITY, _WARMUP_STEPS = 20_000, 1_000
 
 _LEAST_TIMES = 5
 _BATCHES = 20
+
+_MOST_STEPS = 1_000_000
+"""Agent steps until the first updates; beyond, a benchmark would seem to hang."""
+
 _FOREVER = 10**12
 """Agent steps of a run that ends when enough was seen."""
 
@@ -38,7 +44,10 @@ def small(options: RunOptions) -> RunOptions:
         update={
             "total_steps": _FOREVER,
             "stop": None,
-            "replay": replay.model_copy(update={"capacity": capacity, "warmup_steps": warmup}),
+            # The budget is of the whole replay: too much for a small one, and for other environments perhaps too little.
+            "replay": replay.model_copy(
+                update={"capacity": capacity, "warmup_steps": warmup, "compressed_bytes": None}
+            ),
             "learning": learning.model_copy(update={"resets": None}),
             "exploration": exploration.model_copy(update={"start": exploration.end}),
         }
@@ -61,7 +70,7 @@ def benchmark(options: RunOptions, seconds: float) -> BenchmarkReport:
         training = make_training(run, hardware, environments)
         loop = time_loop(training, run, device, 3.0 * seconds)
         batch = training.replay.sample(run.learning.batch_size, 0)
-        products = products_of(lambda: training.learner.update(batch, run.total_steps))
+        products = products_of(lambda: _plain_learner(training, run, hardware).update(batch, run.total_steps))
         parts = time_parts(training, run, device, seconds)
     finally:
         environments.close()
@@ -70,6 +79,7 @@ def benchmark(options: RunOptions, seconds: float) -> BenchmarkReport:
         num_envs=num_envs(run),
         hardware=hardware,
         gradients=plan.gradients,
+        notices=tuple(training.notices),
         steps_per_second=loop.steps_per_second,
         updates_per_second=loop.updates_per_second,
         share_outside_updates=loop.share_outside_updates,
@@ -78,6 +88,13 @@ def benchmark(options: RunOptions, seconds: float) -> BenchmarkReport:
         limit_milliseconds=1e3 * seconds_alone(products, device),
         machine=describe_machine(),
     )
+
+
+def _plain_learner(training: Training, run: RunOptions, hardware: Hardware) -> Learner:
+    """Returns the learner, or one like it that starts its kernels one by one: a recording cannot be looked into."""
+    if not run.cuda_graphs:
+        return training.learner
+    return make_training(run.model_copy(update={"cuda_graphs": False}), hardware, training.environments).learner
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +114,18 @@ class LoopTime:
 
 
 def time_loop(training: Training, options: RunOptions, device: torch.device, seconds: float) -> LoopTime:
-    """Trains through the warm-up and the first updates, and then for ``seconds``, and returns how fast that was."""
+    """Trains through the warm-up and the first updates, and then for ``seconds``, and returns how fast that was.
+
+    Raises:
+        UsageError: The first updates are too far away.
+    """
+    pacing = planned_pacing(options)
+    until = pacing.begin_steps + pacing.every_steps * -(-_LEAST_TIMES // pacing.updates)
+    if until > _MOST_STEPS:
+        raise UsageError(
+            f"learning.update_every_steps {options.learning.update_every_steps:,}: the first updates are {until:,} "
+            f"steps away, too far for a benchmark; give a smaller one, so that they are within {_MOST_STEPS:,}"
+        )
     learner, update, spent = training.learner, training.learner.update, 0.0
 
     def timed(*arguments: Any) -> Any:
@@ -113,7 +141,7 @@ def time_loop(training: Training, options: RunOptions, device: torch.device, sec
         training.actor,
         training.replay,
         learner,
-        planned_pacing(options),
+        pacing,
         options.learning.batch_size,
         every,
     )
@@ -162,7 +190,7 @@ def time_parts(training: Training, options: RunOptions, device: torch.device, se
     work: tuple[tuple[str, str, Callable[[], object]], ...] = (
         ("update", f"{size} transitions", update),
         ("sampling", f"{size} transitions", lambda: replay.sample(size, 0)),
-        ("acting", f"{spec.num_envs} observations", lambda: greedy_actions(learner.online, observation, device)),
+        ("acting", f"{spec.num_envs} observations", lambda: training.actor.act_greedily(observation)),
         ("stepping", f"{spec.num_envs} environments", step),
     )
     observation = environments.observation

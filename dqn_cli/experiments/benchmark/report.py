@@ -37,6 +37,7 @@ class BenchmarkReport:
         num_envs: Environments that step together.
         hardware: What it computes on.
         gradients: How updates find them.
+        notices: What a person should know: that the recorded way was given up, and why.
         steps_per_second: Agent steps of the whole loop, after the warm-up.
         updates_per_second: Gradient steps of it.
         share_outside_updates: Share of its time that was not spent in updates; None on a GPU.
@@ -50,6 +51,7 @@ class BenchmarkReport:
     num_envs: int
     hardware: Hardware
     gradients: str
+    notices: tuple[str, ...]
     steps_per_second: float
     updates_per_second: float
     share_outside_updates: float | None
@@ -79,6 +81,7 @@ class BenchmarkReport:
             ("environment", f"{self.environment}, {self.num_envs} at once"),
             ("machine", f"{self.machine['cpu']}, {self.machine['cores']} cores"),
             ("device", f"{self.hardware.text()}, gradients {self.gradients}"),
+            *(("note", notice) for notice in self.notices),
             ("whole loop", whole),
             *(
                 (p.name, f"{p.milliseconds:.3g} ms ({p.fast:.3g} to {p.slow:.3g}) for {p.of}")
