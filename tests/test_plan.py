@@ -40,7 +40,7 @@ def run_options(**sections) -> RunOptions:
 def allocated(owner: object) -> int:
     """Bytes of the arrays that an object holds."""
     held = np.ndarray | memoryview | torch.Tensor
-    return sum(value.nbytes for value in vars(owner).values() if isinstance(value, held)) if owner else 0
+    return sum(value.nbytes for value in vars(owner).values() if isinstance(value, held)) if owner is not None else 0
 
 
 def test_parameters():

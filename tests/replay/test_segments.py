@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import lz4.block
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.files import Fingerprint, fingerprint
 from dqn_cli.core.stateful import State
+from dqn_cli.replay import compressed_frames
 from dqn_cli.replay import segments as segments_module
 from dqn_cli.replay.batches import HostBatches
 from dqn_cli.replay.buffer import Replay
@@ -133,8 +135,11 @@ def test_items_whose_frames_another_packer_cannot_fit_leave(tmp_path, monkeypatc
     names, state, whole = ReplaySegments(tmp_path).save(replay), reopened(replay.state_dict()), contents(replay)
 
     compress, decompress = lz4.block.compress, lz4.block.decompress
-    monkeypatch.setattr(lz4.block, "compress", lambda row, **kwargs: compress(row, **kwargs) + bytes(8))
-    monkeypatch.setattr(lz4.block, "decompress", lambda packed, size: decompress(packed[:-8], size))
+    worse = SimpleNamespace(
+        compress=lambda row, **kwargs: compress(row, **kwargs) + bytes(8),
+        decompress=lambda packed, size: decompress(packed[:-8], size),
+    )
+    monkeypatch.setattr(compressed_frames, "lz4", SimpleNamespace(block=worse))  # of the ring alone
     restored(tmp_path, names, state, twin)
     assert twin.frames.oldest > replay.frames.oldest
     assert 0 < len(twin) < len(replay)

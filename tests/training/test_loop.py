@@ -342,7 +342,7 @@ class TestUpdatesAtOnce:
 
     @pytest.mark.parametrize("goal", [None, {"return_mean": 1.0, "window": 1}])
     def test_a_stop_in_the_last_burst_leaves_its_rest_and_the_last_events(self, start, monkeypatch, tmp_path, goal):
-        options = run_options(**{**self.BURSTS, "evaluation": {"every_steps": 1}, "stop": goal})
+        options = run_options(**self.BURSTS, total_steps=102, evaluation={"every_steps": 1}, stop=goal)
         if goal:
             monkeypatch.setattr(TrainingLoop, "_goal_reached", lambda loop: loop.step >= options.total_steps)
         whole, first, second = (start(options) for _ in range(3))
