@@ -4,9 +4,9 @@
     python benchmarks/replay_memory.py --game Pong --agent RUN/best.pt
 
 Plays a million steps, at random or as the agent of a checkpoint does (epsilon 0.05), stores every frame, and then times
-batches of 32 beside a dense replay of a tenth of the size. An agent that learnt on a smaller screen sees the mean of each
-block of pixels; its screen must divide 84. Memory is that of the store and the table of items: packed
-bytes, pages of the arena that were touched, and what the whole process has gained.
+batches of 32 beside a dense replay of a tenth of the size. An agent that learnt on a smaller screen, which must divide
+84, sees the mean of each block of pixels. Memory is that of the store and the table of items: packed bytes, pages of
+the arena that were touched, and what the whole process has gained.
 """
 
 from __future__ import annotations

@@ -138,9 +138,7 @@ def test_recorded_kernels_are_counted_and_a_recording_that_is_given_up_is_said(m
 
         return outputs, without_looking
 
-    monkeypatch.setattr(
-        "dqn_cli.compose._recorder", lambda options, hardware: unseen if options.cuda_graphs else None
-    )
+    monkeypatch.setattr("dqn_cli.compose._recorder", lambda options, hardware: unseen if options.cuda_graphs else None)
     report = benchmark(options(*SMALL, "cuda_graphs=true"), 0.05)
     assert report.operations == benchmark(options(*SMALL), 0.05).operations > 0
     assert bool(report.notices) == noted

@@ -44,7 +44,7 @@ def small(options: RunOptions) -> RunOptions:
         update={
             "total_steps": _FOREVER,
             "stop": None,
-            # The budget is of the whole replay: too much for a small one, and for other environments perhaps too little.
+            # The budget is of the whole replay: too much for a small one, perhaps too little for more environments.
             "replay": replay.model_copy(
                 update={"capacity": capacity, "warmup_steps": warmup, "compressed_bytes": None}
             ),
