@@ -1,7 +1,7 @@
 """What a replay of a million Atari transitions takes, compressed, and how long a batch takes.
 
     python benchmarks/replay_memory.py --game Qbert
-    python benchmarks/replay_memory.py --game Pong --agent RUN/best.pt
+    python benchmarks/replay_memory.py --game Pong --agent RUN/checkpoint.pt
 
 Plays a million steps, at random or as the agent of a checkpoint does (epsilon 0.05), stores every frame, and then times
 batches of 32 beside a dense replay of a tenth of the size. An agent that learnt on a smaller screen, which must divide
@@ -130,7 +130,7 @@ def main() -> None:
     checkpoint = None if options.agent is None else read_checkpoint(options.agent)
     result: dict[str, Any] = {
         "command": f"python benchmarks/replay_memory.py --game {options.game}"
-        + (" --agent RUN/best.pt" if options.agent else "")
+        + (f" --agent RUN/{options.agent.name}" if options.agent else "")
         + ("" if options.transitions == 1_000_000 else f" --transitions {options.transitions}"),
         "game": options.game,
         "agent_steps": None if checkpoint is None else checkpoint.step,

@@ -49,7 +49,7 @@ class DeviceSumTree:
 
     def set(self, positions: Tensor, values: Tensor) -> None:
         """Sets the leaves at ``positions [M]`` to ``values [M]``; of several for one leaf the last wins."""
-        for some, of_them in zip(positions.split(_AT_ONCE), values.split(_AT_ONCE), strict=True):
+        for some, of_them in zip(torch.split(positions, _AT_ONCE), torch.split(values, _AT_ONCE), strict=True):
             self._set(some, of_them)
 
     def _set(self, positions: Tensor, values: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -35,7 +37,7 @@ def test_it_holds_and_finds_what_the_host_s_does(case, at_once):
         check_that_it_holds_and_finds_what_the_host_s_does(case)
 
 
-def check_that_it_holds_and_finds_what_the_host_s_does(case):
+def check_that_it_holds_and_finds_what_the_host_s_does(case: Any) -> None:
     capacity, branching, updates = case
     host, device = SumTree(capacity, branching), DeviceSumTree(capacity, CPU, branching)
     for update in updates:
