@@ -79,8 +79,8 @@ DEFECTS = (
     Defect(
         "items kept without their frames",
         BUFFER,
-        "self.items.expire(self.frames.oldest)",
-        "pass",
+        "self._first_frames[0])\n        self.items.expire(self.frames.oldest)",
+        "self._first_frames[0])",
         "tests/replay/test_buffer.py",
     ),
     Defect(

@@ -115,6 +115,20 @@ RELIABILITY_DEFECTS = (
         RESUMED,
     ),
     Defect(
+        "last updates that who goes on does not make",
+        LOOP,
+        "        if self._all_steps_taken() and self._updates_left():\n            return None\n",
+        "",
+        "tests/training/test_loop.py",
+    ),
+    Defect(
+        "items that outlive frames which another packer cannot fit",
+        "dqn_cli/replay/buffer.py",
+        'self._sampler.load_state_dict(state["sampler"])\n        self.items.expire(self.frames.oldest)',
+        'self._sampler.load_state_dict(state["sampler"])',
+        "tests/replay/test_segments.py",
+    ),
+    Defect(
         "flipped bits pass",
         GENERATIONS,
         "if fingerprint(path) != written:",
