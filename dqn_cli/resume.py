@@ -12,8 +12,8 @@ import numpy as np
 
 from dqn_cli.compose import Training
 from dqn_cli.config.problems import validate
-from dqn_cli.core.errors import UsageError, is_out_of_memory
-from dqn_cli.core.loading import NOT_AS_SAVED, taking_over
+from dqn_cli.core.errors import UsageError
+from dqn_cli.core.loading import refusing
 from dqn_cli.core.stateful import State
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.keeper import RunKeeper
@@ -251,10 +251,5 @@ def _tell_changes(saved: SavedRun, facts: dict[str, str], tell: Callable[[str], 
 
 def _plain(saved: SavedRun, take: Callable[[], Result]) -> Result:
     """Returns what ``take`` returns; a state that is none of ours becomes an error for the user."""
-    try:
-        with taking_over():
-            return take()
-    except NOT_AS_SAVED as failure:
-        if is_out_of_memory(failure):
-            raise
-        raise UsageError(f"{saved.checkpoint.path} is damaged or foreign: its state fits no training") from failure
+    with refusing(f"{saved.checkpoint.path} is damaged or foreign: its state fits no training"):
+        return take()

@@ -49,9 +49,8 @@ class Learner:
         for parameter in target.parameters():
             parameter.requires_grad_(False)
         self.updates = 0
-        device = next(online.parameters()).device
         # Sums since the last report stay on the device: reading them would wait for it.
-        self._sums = list(torch.zeros(2, device=device))
+        self._sums = list(torch.zeros(2, device=next(online.parameters()).device))
         self._summed = 0
 
     @property

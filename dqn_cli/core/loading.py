@@ -14,7 +14,7 @@ import torch
 
 from dqn_cli.core.errors import UsageError, is_out_of_memory
 
-NOT_AS_SAVED = (
+_NOT_AS_SAVED = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -28,11 +28,27 @@ NOT_AS_SAVED = (
 
 
 @contextmanager
-def taking_over() -> Iterator[None]:
+def _taking_over() -> Iterator[None]:
     """Keeps remarks of torch on odd tensors from a user's terminal while a state from the disk is taken over."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+@contextmanager
+def refusing(problem: str) -> Iterator[None]:
+    """Makes a state that cannot be taken over an error for the user; memory that runs out is no fault of the state.
+
+    Raises:
+        UsageError: With ``problem``.
+    """
+    try:
+        with _taking_over():
+            yield
+    except _NOT_AS_SAVED as failure:
+        if is_out_of_memory(failure):
+            raise
+        raise UsageError(problem) from failure
 
 
 def load_plain(file: Path) -> Any:
@@ -52,7 +68,7 @@ def load_plain(file: Path) -> Any:
         if not stored:
             reason = "is not a file of dqn: its content is packed"
         elif whole:
-            with taking_over():
+            with _taking_over():
                 return torch.load(file, map_location="cpu", weights_only=True)
         else:
             reason = "is damaged: a checksum is wrong; use another checkpoint"

@@ -12,9 +12,9 @@ import lz4.block
 import numpy as np
 import torch
 
-from dqn_cli.core.errors import RunError, UsageError, is_out_of_memory
+from dqn_cli.core.errors import RunError
 from dqn_cli.core.files import Fingerprint, write_durably
-from dqn_cli.core.loading import NOT_AS_SAVED, load_plain
+from dqn_cli.core.loading import load_plain, refusing
 from dqn_cli.core.stateful import State
 from dqn_cli.core.types import Array
 from dqn_cli.replay.buffer import Replay
@@ -103,17 +103,13 @@ class ReplaySegments:
         self._saved = []
         for name in sorted(segments):  # numbers of frames, so that this is their order
             content = load_plain(self._folder / name)
-            try:
+            with refusing(f"{self._folder / name} is damaged: it is no segment of this replay"):
                 self._next_frame = int(content["first_frame"])
                 for frames in _unpack(content):
                     replay.frames.restore(self._next_frame, frames)
                     self._next_frame += len(frames)
                 replay.items.restore(content["items"])
                 self._next_key = int(content["items"]["first"]) + len(content["items"]["action"])
-            except NOT_AS_SAVED as failure:
-                if is_out_of_memory(failure):
-                    raise
-                raise UsageError(f"{self._folder / name} is damaged: it is no segment of this replay") from failure
             self._saved.append(_Segment(name, self._next_frame - 1, segments[name]))
 
     def _write(self, first: int, last: int, content: State) -> None:

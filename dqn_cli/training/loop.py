@@ -149,7 +149,7 @@ class TrainingLoop:
         while (reason := self._over()) is None:
             # No step is left to overlap with the last updates: the last events see the finished network, and come when
             # it is, be it after a stop.
-            if self._all_steps_taken():
+            if self._last_updates_left():
                 if self._learn():
                     yield from self._due(self.step - len(self._environments.observation))
                 continue
@@ -160,7 +160,7 @@ class TrainingLoop:
                 self.episodes += 1
                 self.returns.append(episode.score)
                 yield EpisodeFinished(self.step, episode)
-            if not (self._all_steps_taken() and self._updates_left()):
+            if not self._last_updates_left():
                 yield from self._due(self.step - len(result.reward))
         yield Finished(self.step, reason)
 
@@ -194,12 +194,13 @@ class TrainingLoop:
         self.step += len(actions)
         return result
 
-    def _all_steps_taken(self) -> bool:
-        return self.step >= self._calendar.total_steps
-
     def _updates_left(self) -> int:
         """Returns how many updates belong to the steps taken so far and were not made."""
         return max(0, self._pacing.updates_until(self.step) - self._learner.updates)
+
+    def _last_updates_left(self) -> bool:
+        """Returns whether all steps were taken, and updates that belong to them were not made."""
+        return self.step >= self._calendar.total_steps and self._updates_left() > 0
 
     def _learn(self) -> bool:
         """Makes the updates that are left; returns whether none is, as is so unless a stop is requested."""
@@ -217,11 +218,11 @@ class TrainingLoop:
         """Returns why training is over, or None."""
         if self.stop_requested:
             return "stopped"
-        if self._all_steps_taken() and self._updates_left():
+        if self._last_updates_left():
             return None
         if self._goal_reached():
             return "goal reached"
-        return "all steps done" if self._all_steps_taken() else None
+        return "all steps done" if self.step >= self._calendar.total_steps else None
 
     def _due(self, before: int) -> Iterator[Event]:
         calendar = self._calendar

@@ -117,7 +117,7 @@ RELIABILITY_DEFECTS = (
     Defect(
         "last updates that who goes on does not make",
         LOOP,
-        "        if self._all_steps_taken() and self._updates_left():\n            return None\n",
+        "        if self._last_updates_left():\n            return None\n",
         "",
         "tests/training/test_loop.py",
     ),
