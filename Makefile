@@ -7,13 +7,14 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 CUDA_STAMP := .venv-cuda/.installed
+PEERS_STAMP := .venv-peers/.installed
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train learn test test-cuda check-cuda crash-test fuzz mutants check fmt bench clean
+.PHONY: help setup train learn test test-cuda check-cuda crash-test fuzz mutants check fmt bench bench-peers clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything that training, tests and checks need
 
@@ -76,7 +77,18 @@ fmt: setup ## format, fix what the linter can fix, rewrite the generated docs
 bench: setup ## measure the training speed on Pong
 	$(BIN)/python benchmarks/pong_speed.py
 
-clean: ## remove both environments, caches and build outputs; never runs/
-	rm -rf .venv .venv-cuda build dist *.egg-info .coverage
+bench-peers: setup $(PEERS_STAMP) ## compare speed with stable-baselines3 and Tianshou, which it installs first; a quarter of an hour
+	$(BIN)/python benchmarks/cartpole_speed.py --peer-python .venv-peers/bin/python --rounds 4
+	$(BIN)/python benchmarks/pong_speed.py --peer-python .venv-peers/bin/python --rounds 5 --steps 1600
+
+# An environment of their own, without constraints.txt: Tianshou wants pandas and virtualenv of earlier major versions.
+$(PEERS_STAMP): pyproject.toml constraints.txt
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet 'torch==$(TORCH)'
+	.venv-peers/bin/python -m pip install --quiet -e '.[peers]'
+	@touch $@
+
+clean: ## remove all environments, caches and build outputs; never runs/
+	rm -rf .venv .venv-cuda .venv-peers build dist *.egg-info .coverage
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -path ./runs -prune -o -path ./.git -prune -o -type d -name __pycache__ -exec rm -rf {} +

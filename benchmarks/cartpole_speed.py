@@ -1,8 +1,6 @@
 """Steps a second on CartPole, ours and the DQNs of stable-baselines3 and Tianshou at the same settings, in alternation.
 
-    python3 -m venv /tmp/peers
-    /tmp/peers/bin/pip install torch==2.13.0 stable-baselines3 tianshou
-    python benchmarks/cartpole_speed.py --peer-python /tmp/peers/bin/python
+    python benchmarks/cartpole_speed.py --peer-python .venv-peers/bin/python  # make bench-peers
 
 Network, batch, bursts of updates, target copies, optimiser, loss and exploration are those of rl-baselines3-zoo. Ours
 runs with one environment, as the zoo's does, and with four. The warm-up is left out: the time is of learning steps

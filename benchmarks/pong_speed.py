@@ -1,16 +1,14 @@
 """Steps a second on Pong, ours and the DQNs of stable-baselines3 and Tianshou at the same settings, in alternation.
 
-    python3 -m venv /tmp/peers
-    /tmp/peers/bin/pip install torch==2.13.0 stable-baselines3 tianshou ale-py opencv-python-headless
-    python benchmarks/pong_speed.py --peer-python /tmp/peers/bin/python
+    python benchmarks/pong_speed.py --peer-python .venv-peers/bin/python  # make bench-peers
 
 All train the NatureCNN on 84x84 Pong with batches of 32 and one update in 4 agent steps, eight environments, Adam,
 float32, all cores; a round of runs gives one ratio for each library. Where the processor has bfloat16, ours runs with
 it too. The warm-up is left out: the time is of learning steps only. Without ``--peer-python`` only our side is
 measured. Results go to ``benchmarks/data/pong_speed.json``.
 
-The other libraries live in an environment of their own: Tianshou 2.0 wants pandas and virtualenv of earlier major
-versions than those of ``constraints.txt``.
+The other libraries live in an environment of their own, made by ``make bench-peers`` from the extra ``peers``: Tianshou
+2.0 wants pandas and virtualenv of earlier major versions than those of ``constraints.txt``.
 """
 
 from __future__ import annotations

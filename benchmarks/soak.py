@@ -1,6 +1,6 @@
 """A long run with checkpoints, and the memory of its process while it goes on.
 
-    python benchmarks/soak.py cartpole total_steps=2_000_000 --name cartpole
+    python benchmarks/soak.py cartpole/double total_steps=2_000_000 --name cartpole
     python benchmarks/soak.py atari/pong-cpu replay.capacity=50_000 total_steps=100_000_000 --name pong --hours 1
 
 Starts ``dqn train``, looks at its resident memory every ten seconds, ends it with SIGTERM when its time is over, and

@@ -12,7 +12,8 @@ from dqn_cli.agent.actor import Actor
 from dqn_cli.agent.augmentation import Augmentations
 from dqn_cli.agent.bootstrap import bellman, rescaled
 from dqn_cli.agent.captured import CapturedGradient, captured_greedy
-from dqn_cli.agent.gradient import gradient_of
+from dqn_cli.agent.compared import ComparedGradient
+from dqn_cli.agent.gradient import AutogradGradient, Gradient, gradient_of
 from dqn_cli.agent.gradient_step import GradientStep
 from dqn_cli.agent.learner import Learner
 from dqn_cli.agent.resets import WeightResets
@@ -207,7 +208,12 @@ def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware, tel
     rescaling, schedule = learning.value_rescaling, learning.lr_schedule
     bootstrap = make(BOOTSTRAPS, learning.bootstrap, bellman if rescaling is None else rescaled(rescaling.eps))
     parameters = list(online.parameters())
-    gradient = gradient_of(online, target, bootstrap, losses[loss], cast("Any", learning.bootstrap).asks_online)
+    asks_online = cast("Any", learning.bootstrap).asks_online
+    gradient: Gradient = gradient_of(online, target, bootstrap, losses[loss], asks_online)
+    if hardware.device.type == "cuda" and not isinstance(gradient, AutogradGradient):
+        # The kernels of a CPU are those that the tests have compared; a GPU's are others from card to card.
+        plain = AutogradGradient(online, target, bootstrap, losses[loss])
+        gradient = ComparedGradient(gradient, plain, parameters, tell)
     record = _recorder(options, hardware)
     return Learner(
         online,

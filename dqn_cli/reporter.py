@@ -72,7 +72,7 @@ class Reporter:
             return
         self._speed = (step - last_step) / max(1e-9, now - last_time - self._away)
         self._reported, self._away = (step, now), 0.0
-        self._warn([SanityWarning(step, "cuda_graphs", notice) for notice in self._training.notices])
+        self._warn([SanityWarning(step, "fast_path", notice) for notice in self._training.notices])
         self._training.notices.clear()
         fresh = self._training.learner.report()
         refuse_non_finite(step, fresh.get("loss"), fresh.get("q_mean"))

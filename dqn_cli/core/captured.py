@@ -15,7 +15,7 @@ WARM_UPS = 3
 """Calls before a recording, in which libraries make their choices and take their memory."""
 
 TOLERANCE = 1e-3
-"""Of the largest number: kernels whose sums have no fixed order differ by that much at most, and by far less mostly."""
+"""Of the largest number: kernels whose sums have another order differ by that much at most, and by far less mostly."""
 
 
 class Captured:

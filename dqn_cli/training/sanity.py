@@ -26,7 +26,7 @@ class SanityWarning:
 
     Attributes:
         step: Agent steps when it was noticed.
-        name: ``exploding_q``, ``no_episode_end``, ``score_collapse`` or ``cuda_graphs``.
+        name: ``exploding_q``, ``no_episode_end``, ``score_collapse`` or ``fast_path``.
         message: What was seen, what it mostly means, what to try.
     """
 

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
 
-from dqn_cli.core.captured import WARM_UPS, Captured, Tensors
-
-
-def repeating(function: Callable[[], Tensors], generators: Sequence[torch.Generator]):
-    """Records as a GPU does: warm-ups that run, outputs that stay in place, replays that read the same inputs."""
-    for _ in range(WARM_UPS):
-        function()
-    outputs = function()
-
-    def replay() -> None:
-        fresh = function()
-        with torch.inference_mode():  # outputs of acting are changed nowhere else
-            for ours, value in zip(outputs, fresh, strict=True):
-                ours.copy_(value)
-
-    return outputs, replay
+from dqn_cli.core.captured import Captured, Tensors
+from tests.recording import repeating
 
 
 def stale(function, generators):

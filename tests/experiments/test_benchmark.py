@@ -23,7 +23,8 @@ from dqn_cli.experiments.benchmark.products import Product, products_of, seconds
 from dqn_cli.experiments.benchmark.tune import WORTH, advise, candidates, tune
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.schema import RunOptions
-from tests.core.test_captured import refusing, repeating
+from tests.core.test_captured import refusing
+from tests.recording import repeating
 from tests.small_runs import PONG, SMALL
 
 FLOAT = torch.float32
