@@ -95,8 +95,9 @@ def main() -> None:
     path = HERE / "data" / "audits.json"
     content = json.loads(path.read_text()) if path.exists() else {}
     if arguments.presets:
-        anew = {preset: audit(preset, []) for preset in arguments.presets}
-        content["presets"] = [anew.get(record["preset"], record) for record in content["presets"]]
+        records = {record["preset"]: record for record in content.get("presets", [])}
+        records |= {preset: audit(preset, []) for preset in arguments.presets}
+        content["presets"] = [records[preset] for preset in sorted(records)]
         arguments.only = "presets"
     elif arguments.only != "atari":
         content["presets"] = [audit(preset, []) for preset in presets()]

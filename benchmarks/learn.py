@@ -79,7 +79,7 @@ def main() -> None:
     """Parses the command line and runs the variants."""
     every = [name for name in list_presets(presets_folder()) if name.startswith("atari")]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("presets", nargs="*", help="presets  [default: every Atari preset]")
+    parser.add_argument("presets", nargs="*", help="these alone, whose records replace earlier ones")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--jobs", type=int, default=2, help="runs at once, a thread each")
     parser.add_argument("--out", type=Path, default=DATA)
@@ -87,6 +87,10 @@ def main() -> None:
     work = [(preset, seed) for preset in arguments.presets or every for seed in arguments.seeds]
     with tempfile.TemporaryDirectory(prefix="dqn-learn-") as scratch, ThreadPoolExecutor(arguments.jobs) as pool:
         records = list(pool.map(lambda one: learn(one[0], one[1], Path(scratch)), work))
+    if arguments.presets and arguments.out.exists():
+        earlier = json.loads(arguments.out.read_text())["runs"]
+        records += [record for record in earlier if record["preset"] not in arguments.presets]
+    records.sort(key=lambda record: (record["preset"], record["seed"]))
     content = {"bar": BAR, "machine": describe_machine(), "runs": records}
     arguments.out.write_text(json.dumps(content, indent=1) + "\n")
     raise SystemExit(any(record["return_mean"] < BAR for record in records))
