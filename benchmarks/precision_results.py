@@ -33,7 +33,8 @@ def precision_table(measured: dict[str, Any]) -> str:
     rows.append(
         f"\nReturn of the training episodes of the last {measured['steps'] // _PARTS:,} steps, median of "
         f"{len(next(iter(curves.values())))} seeds (least to most); {measured['jobs']} runs at once, "
-        f"{measured['machine']['cpu']}, {measured['machine']['cores']} cores. First commands: "
+        f"{measured['machine']['cpu']}, {measured['machine']['cores']} cores. The ranges of both overlap in "
+        f"{_overlapping(curves)} of {_PARTS} parts of the runs. First commands: "
         + ", ".join(f"`{command}`" for command in commands)
         + "."
     )
@@ -56,6 +57,16 @@ def draw_precision(measured: dict[str, Any], path: Path) -> None:
     axes.legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)
+
+
+def _overlapping(curves: dict[str, list[list[float | None]]]) -> int:
+    """Returns in how many parts of the runs the ranges of all precisions overlap."""
+    count = 0
+    for part in range(_PARTS):
+        found = [[curve[part] for curve in of_seeds] for of_seeds in curves.values()]
+        ends = [[value for value in values if value is not None] for values in found]
+        count += all(ends) and max(map(min, ends)) <= min(map(max, ends))
+    return count
 
 
 def _curves(measured: dict[str, Any]) -> dict[str, list[list[float | None]]]:
