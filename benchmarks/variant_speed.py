@@ -65,7 +65,7 @@ class Subject:
 
 def main() -> None:
     """Parses the command line and takes turns."""
-    every = [name for name in list_presets(presets_folder()) if name.startswith("atari") and name != "atari/pong-cpu"]
+    every = [name for name in list_presets(presets_folder()) if name.startswith("atari") and "/pong-" not in name]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("presets", nargs="*", help="presets  [default: every Atari preset with 84x84 frames]")
     parser.add_argument("--rounds", type=int, default=3)

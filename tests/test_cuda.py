@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from dqn_cli import compose
+from dqn_cli.agent.gradient import WrittenOutGradient
 from dqn_cli.agent.learner import Learner
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.compose import Training, make_environments, make_training
@@ -43,11 +45,16 @@ def _trained(options: RunOptions) -> Training:
     return training
 
 
-@pytest.mark.parametrize("preset", ["cartpole-classic", "atari/nature", "atari/default"])
+WRITTEN_OUT = ["cartpole-classic", "cartpole", "cartpole/double", "cartpole/dueling", "cartpole/munchausen"]
+
+
+@pytest.mark.parametrize("preset", [*WRITTEN_OUT, "atari/nature", "atari/default"])
 def test_trains_on_cuda(preset):
     training = _trained(_options(preset))
-    assert training.notices == []  # written-out gradients are those of autograd
+    assert training.notices == []
     learner = training.learner
+    # Written-out gradients were compared with autograd's, and are what is used.
+    assert isinstance(learner._gradient, WrittenOutGradient) is (preset in WRITTEN_OUT)
     assert learner.updates > 0
     assert all(parameter.is_cuda for parameter in learner.online.parameters())
     assert all(torch.isfinite(parameter).all() for parameter in learner.online.parameters())
@@ -60,7 +67,18 @@ def test_first_losses_are_those_of_the_cpu():
     assert on_gpu == pytest.approx(on_cpu, rel=1e-3)
 
 
-@pytest.mark.parametrize("preset", ["cartpole/rainbow", "cartpole/iqn", "atari/default", "atari/btr"])
+@pytest.mark.parametrize("graphs", ["false", "true"])
+def test_without_its_trial_nothing_is_written_out(monkeypatch, graphs):
+    monkeypatch.setattr(compose, "difference_of", lambda *_: "it differs")
+    training = _trained(_options("cartpole/double", f"cuda_graphs={graphs}"))
+    assert [notice.partition(",")[0] for notice in training.notices] == ["written out"]
+    assert training.learner.most_at_once == 1
+    assert training.learner.updates > 0
+
+
+@pytest.mark.parametrize(
+    "preset", ["cartpole/rainbow", "cartpole/iqn", "cartpole/double", "cartpole", "atari/default", "atari/btr"]
+)
 def test_recorded_kernels_learn_what_plain_ones_learn(preset):
     """Graph equals eager: on the first batch, which the run itself compares, after all updates, and as a whole.
 

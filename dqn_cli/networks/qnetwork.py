@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
@@ -40,6 +42,7 @@ class QNetwork(nn.Module):
         self.torso, self.head, self.generator = torso, head, generator
         self._noisy = [module for module in self.modules() if isinstance(module, NoisyLinear)]
         self._scale, self._autocast = scale, autocast
+        self._plain = False
         self.written_out = self.written_out_on(self.device)
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if channels_last:
@@ -52,7 +55,20 @@ class QNetwork(nn.Module):
 
     def written_out_on(self, device: torch.device) -> WrittenOut | None:
         """Returns the network layer by layer as it would be on ``device``, over the parameters as they are."""
-        return written_out_of(self.torso, self.head, device, self._autocast)
+        return None if self._plain else written_out_of(self.torso, self.head, device, self._autocast)
+
+    def give_up_written_out(self) -> None:
+        """Computes with torso and head alone from now on."""
+        self._plain, self.written_out = True, None
+
+    @contextmanager
+    def plainly(self) -> Iterator[None]:
+        """While entered it computes with torso and head alone."""
+        written_out, self.written_out = self.written_out, None
+        try:
+            yield
+        finally:
+            self.written_out = written_out
 
     def _apply(self, *arguments: Any, **keywords: Any) -> Self:
         """Moves or converts the parameters, as `torch.nn.Module` has it: they may be other objects then."""

@@ -73,7 +73,7 @@ def test_a_recording_answers_as_the_function_does():
     [
         (stale, "output 0 of the recording is off by "),
         (other_numbers, "output 0 of the recording is off by "),
-        (not_finite, "output 0 of the recording is off by nan"),
+        (not_finite, "output 0 of the recording is finite where it should not be, or the other way round"),
         (refusing, "it cannot be recorded: operation not permitted when stream is capturing;"),
     ],
 )

@@ -59,14 +59,20 @@ def goal(options: RunOptions) -> Found:
 def measure(options: RunOptions, spec: EnvironmentSpec) -> Found:
     """Returns how often a run of ``options`` waits; raises where two devices meet or a value is asked for."""
     with absent_gpu() as waits, ExitStack() as stack:
-        # Nothing can be recorded without a GPU, nor compared without data: what is around that runs.
+        # Nothing runs backward or is recorded without a GPU, nor compared without data: what is around that runs.
+        stack.enter_context(patch.object(Tensor, "backward", lambda _: None))
         stack.enter_context(patch("dqn_cli.compose.cuda_graph", lambda _: repeating))
-        for comparison in ("dqn_cli.core.captured._difference", "dqn_cli.agent.compared.difference"):
-            stack.enter_context(patch(comparison, lambda *_: None))
+        compared = [
+            stack.enter_context(patch(comparison, return_value=None))
+            for comparison in ("dqn_cli.agent.compared.difference", "dqn_cli.core.captured._difference")
+        ]
         training = make_training(options, hardware_of(options), cast("Any", SimpleNamespace(spec=spec)))
         found = Found(_step(training, spec, waits, options), _update(training, waits, options))
         if training.notices:
-            raise RuntimeError(f"it was not recorded: {training.notices}")
+            raise RuntimeError(f"the quick way was given up: {training.notices}")
+        expected = [int(training.learner.online.written_out is not None), 2 * int(options.cuda_graphs)]
+        if [comparison.call_count for comparison in compared] != expected:
+            raise RuntimeError("the quick way was not compared with the plain one")
         return found
 
 

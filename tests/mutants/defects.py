@@ -385,6 +385,20 @@ DEFECTS = (
         "tests/rules/test_td.py",
     ),
     Defect(
+        "a network that fails its trial on a GPU still used, written out",
+        "dqn_cli/compose.py",
+        "network.give_up_written_out()",
+        "pass",
+        "tests/agent/test_compared.py",
+    ),
+    Defect(
+        "a written-out network tried against itself",
+        "dqn_cli/networks/qnetwork.py",
+        "written_out, self.written_out = self.written_out, None",
+        "written_out = self.written_out",
+        "tests/agent/test_compared.py",
+    ),
+    Defect(
         "importance weights ignored where gradients are written out",
         GRADIENT,
         "(batch.weight[:, None] * (-1.0 / size))",
