@@ -93,18 +93,6 @@ def scores_by_seed(presets: dict[str, list[dict[str, Any]]]) -> str:
     return "\n".join([*rows, f"\nMedians: {', '.join(medians)}."])
 
 
-def speed_table(measured: dict[str, Any]) -> str:
-    """Returns the table of `variant_speed.py`."""
-    rows = [f"| preset | batch | torso | parameters | update | of `{measured['base']}` |", "|---|---|---|---|---|---|"]
-    for name, row in sorted(measured["presets"].items(), key=lambda item: item[1]["ratio"]):
-        low, high = min(row["ratios"]), max(row["ratios"])
-        rows.append(
-            f"| `{name}` | {row['batch_size']} | {row['torso']} | {row['parameters']:,} "
-            f"| {row['milliseconds']:.0f} ms | {row['ratio']:.2f} ({low:.2f} to {high:.2f}) |"
-        )
-    return "\n".join(rows)
-
-
 def page_results(presets: Sequence[str], records: dict[str, list[dict[str, Any]]]) -> str:
     """Returns what one page of ``docs/algorithms`` says of its presets."""
     learn, speed = load("learn.json"), load("variant_speed.json")
@@ -125,7 +113,7 @@ def page_results(presets: Sequence[str], records: dict[str, list[dict[str, Any]]
         f"An update of `{preset}` takes {timed[preset]['ratio']:.2f} of the time of one of `{speed['base']}`, on two "
         "cores of a CPU (`python benchmarks/variant_speed.py`)."
         for preset in presets
-        if preset in timed
+        if preset in timed and preset != speed["base"]
     ]
     return "\n\n".join(parts) or "Not measured yet."
 

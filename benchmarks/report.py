@@ -27,11 +27,15 @@ from algorithm_results import (  # type: ignore[import-not-found]  # isort: skip
     page_results,
     scores_by_seed,
 )
-from algorithm_results import speed_table as variant_speed_table  # isort: skip
 from precision_results import draw_precision, precision_table  # type: ignore[import-not-found]  # isort: skip
 from reliability_results import checkpoints_table, soak_table  # type: ignore[import-not-found]  # isort: skip
 from scaling_results import SECTION, draw_scaling, scaling_note  # type: ignore[import-not-found]  # isort: skip
-from speed_results import memory_table, peers_table, time_table  # type: ignore[import-not-found]  # isort: skip
+from speed_results import (  # type: ignore[import-not-found]  # isort: skip
+    memory_table,
+    peers_table,
+    time_table,
+    variant_speed_table,
+)
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "RESULTS.md"

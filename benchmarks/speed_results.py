@@ -85,7 +85,23 @@ def memory_table(measured: list[dict[str, Any]]) -> str:
         )
     rows.append(
         f"\nThe whole replay is the touched pages of the arena, where each frame lies, and the table of items; "
-        f"{_machine(measured[0])}, LZ4 {measured[0]['lz4']}."
+        f"{_machine(measured[0])}, python-lz4 {measured[0]['lz4']}."
+    )
+    return "\n".join(rows)
+
+
+def variant_speed_table(measured: dict[str, Any]) -> str:
+    """Returns the table of `variant_speed.py`."""
+    rows = [f"| preset | batch | torso | parameters | update | of `{measured['base']}` |", "|---|---|---|---|---|---|"]
+    for name, row in sorted(measured["presets"].items(), key=lambda item: item[1]["ratio"]):
+        low, high = min(row["ratios"]), max(row["ratios"])
+        rows.append(
+            f"| `{name}` | {row['batch_size']} | {row['torso']} | {row['parameters']:,} "
+            f"| {row['milliseconds']:.0f} ms | {row['ratio']:.2f} ({low:.2f} to {high:.2f}) |"
+        )
+    rows.append(
+        f"\nThe row of `{measured['base']}` is that learner beside itself. {measured['threads']} threads, "
+        f"{measured['precision']}; {_machine(measured)}{_commit(measured)}."
     )
     return "\n".join(rows)
 

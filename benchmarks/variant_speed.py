@@ -23,6 +23,7 @@ from dqn_cli.config import list_presets, load_config
 from dqn_cli.core.machine import describe_machine
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.schema import RunOptions
+from dqn_cli.training.run_folder import provenance
 
 HERE = Path(__file__).resolve().parent
 BASE = "atari/nature"
@@ -37,7 +38,7 @@ class Subject:
         sizes = ["replay.capacity=2_000", "replay.warmup_steps=0", "env.num_envs=8", "device=cpu"]
         sizes += [] if threads is None else [f"threads={threads}"]
         self.options = load_config(preset, sizes, RunOptions, presets_folder()).options
-        hardware = resolve_hardware(self.options)
+        self.hardware = hardware = resolve_hardware(self.options)
         hardware.apply()
         environments = make_environments(self.options)
         self.training: Training = make_training(self.options, hardware, environments)
@@ -94,7 +95,15 @@ def main() -> None:
     }
     for name, row in rows.items():
         print(f"{name}: {row['milliseconds']:.1f} ms, {row['ratio']:.2f} of {BASE}")
-    content = {"base": BASE, "rounds": arguments.rounds, "machine": describe_machine(), "presets": rows}
+    content = {
+        "base": BASE,
+        "rounds": arguments.rounds,
+        "threads": base.hardware.threads,
+        "precision": base.hardware.precision,
+        "commit": provenance().get("git", ""),
+        "machine": describe_machine(),
+        "presets": rows,
+    }
     arguments.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
