@@ -77,7 +77,7 @@ fmt: setup ## format, fix what the linter can fix, rewrite the generated docs
 bench: setup ## measure the training speed on Pong
 	$(BIN)/python benchmarks/pong_speed.py
 
-bench-peers: setup $(PEERS_STAMP) ## compare speed with stable-baselines3 and Tianshou, which it installs first; a quarter of an hour
+bench-peers: setup $(PEERS_STAMP) ## compare speed with stable-baselines3 and Tianshou, installed first; rewrites benchmarks/data
 	$(BIN)/python benchmarks/cartpole_speed.py --peer-python .venv-peers/bin/python --rounds 4
 	$(BIN)/python benchmarks/pong_speed.py --peer-python .venv-peers/bin/python --rounds 5 --steps 1600
 

@@ -75,6 +75,7 @@ def audit(preset: str, overrides: Sequence[str]) -> dict[str, Any]:
         "failures": failures,
         "unseen": unseen,
         "seconds": seconds,
+        "machine": describe_machine(),
     }
     print(f"{record['command']}: {'FAILED ' + str(failures) if failures else 'ok'}, {seconds:.0f} s", flush=True)
     return record
@@ -93,22 +94,22 @@ def main() -> None:
     parser.add_argument("--only", choices=("presets", "atari"), help="one half, whose records replace the earlier ones")
     arguments = parser.parse_args()
     path = HERE / "data" / "audits.json"
-    content = json.loads(path.read_text()) if path.exists() else {}
-    if arguments.presets:
-        records = {record["preset"]: record for record in content.get("presets", [])}
-        records |= {preset: audit(preset, []) for preset in arguments.presets}
-        content["presets"] = [records[preset] for preset in sorted(records)]
-        arguments.only = "presets"
-    elif arguments.only != "atari":
-        content["presets"] = [audit(preset, []) for preset in presets()]
-    if arguments.only != "presets":
+    content = json.loads(path.read_text()) if path.exists() else {"presets": [], "atari": []}
+    anew: list[dict[str, Any]] = []
+    if arguments.only != "atari" or arguments.presets:
+        records = {record["preset"]: record for record in content["presets"]}
+        for preset in arguments.presets or presets():
+            anew.append(audit(preset, []))
+            records[preset] = anew[-1]
+        content["presets"] = [records[preset] for preset in presets() if preset in records]
+    if arguments.only != "presets" and not arguments.presets:
         content["atari"] = [
             audit("atari/default", [f"env.game={game}", *(f"{key}={json.dumps(value)}" for key, value in row.items())])
             for game, row in zip(itertools.cycle(GAMES), pairwise(SETTINGS), strict=False)
         ]
-    path.write_text(json.dumps(content | {"machine": describe_machine()}, indent=1) + "\n")
-    failed = [record for name in ("presets", "atari") for record in content.get(name, []) if record["failures"]]
-    raise SystemExit(1 if failed else 0)
+        anew += content["atari"]
+    path.write_text(json.dumps(content, indent=1) + "\n")
+    raise SystemExit(any(record["failures"] for record in anew))
 
 
 if __name__ == "__main__":

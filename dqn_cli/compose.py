@@ -10,13 +10,12 @@ import torch
 
 from dqn_cli.agent.actor import Actor
 from dqn_cli.agent.augmentation import Augmentations
-from dqn_cli.agent.bootstrap import Bootstrap, bellman, rescaled
+from dqn_cli.agent.bootstrap import bellman, rescaled
 from dqn_cli.agent.captured import CapturedGradient, captured_greedy
-from dqn_cli.agent.compared import difference_of, random_batch
-from dqn_cli.agent.gradient import AutogradGradient, Gradient, gradient_of
+from dqn_cli.agent.compared import random_batch, tried
+from dqn_cli.agent.gradient import AutogradGradient, gradient_of
 from dqn_cli.agent.gradient_step import GradientStep
 from dqn_cli.agent.learner import Learner
-from dqn_cli.agent.objective import Objective
 from dqn_cli.agent.resets import WeightResets
 from dqn_cli.agent.targets import copy_parameters
 from dqn_cli.build import (
@@ -209,7 +208,14 @@ def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware, tel
     rescaling, schedule = learning.value_rescaling, learning.lr_schedule
     bootstrap = make(BOOTSTRAPS, learning.bootstrap, bellman if rescaling is None else rescaled(rescaling.eps))
     parameters = list(online.parameters())
-    gradient = _gradient(online, target, bootstrap, losses[loss], options, spec, hardware, tell)
+    asks_online = cast("Any", learning.bootstrap).asks_online
+    gradient = gradient_of(online, target, bootstrap, losses[loss], asks_online)
+    if is_unproven(hardware) and not isinstance(gradient, AutogradGradient):
+        # Fresh networks and random numbers: a run that goes on must come to the same answer.
+        plain = AutogradGradient(online, target, bootstrap, losses[loss])
+        size = gradient.most * learning.batch_size
+        batch = random_batch(spec.observation, spec.num_actions, size, hardware.device)
+        gradient = tried(gradient, plain, online, target, batch, tell)
     record = _recorder(options, hardware)
     return Learner(
         online,
@@ -231,37 +237,7 @@ def _learner(options: RunOptions, spec: EnvironmentSpec, hardware: Hardware, tel
     )
 
 
-def _gradient(
-    online: QNetwork,
-    target: QNetwork,
-    bootstrap: Bootstrap,
-    objective: Objective,
-    options: RunOptions,
-    spec: EnvironmentSpec,
-    hardware: Hardware,
-    tell: Callable[[str], None],
-) -> Gradient:
-    """Makes the way to gradients, by autograd where the quicker one is unproven here and fails its trial.
-
-    The trial is of fresh networks and random numbers, so that a run that goes on comes to the same answer.
-    """
-    asks_online = cast("Any", options.learning.bootstrap).asks_online
-    quick = gradient_of(online, target, bootstrap, objective, asks_online)
-    if isinstance(quick, AutogradGradient) or not _is_unproven(hardware):
-        return quick
-    plain = AutogradGradient(online, target, bootstrap, objective)
-    size = quick.most * options.learning.batch_size
-    batch = random_batch(spec.observation, spec.num_actions, size, hardware.device)
-    problem = difference_of(quick, plain, online, target, batch)
-    if problem is None:
-        return quick
-    tell(f"written out, {problem}; all is computed by torso and head, gradients by autograd")
-    for network in (online, target):
-        network.give_up_written_out()
-    return plain
-
-
-def _is_unproven(hardware: Hardware) -> bool:
+def is_unproven(hardware: Hardware) -> bool:
     """Returns whether kernels may be others than those that the tests have compared, as on a GPU."""
     return hardware.device.type == "cuda"
 

@@ -11,7 +11,7 @@ from importlib import metadata
 from typing import Any, cast
 
 from dqn_cli.agent.actor import greedy_actions
-from dqn_cli.compose import environment_spec, make_environments, make_network, network_shape
+from dqn_cli.compose import environment_spec, is_unproven, make_environments, make_network, network_shape
 from dqn_cli.config.problems import validate
 from dqn_cli.core.errors import RunError, UsageError
 from dqn_cli.envs.lineage import EpisodeQueue
@@ -161,6 +161,8 @@ def load_network(checkpoint: Checkpoint, options: RunOptions, hardware: Hardware
     check_weights(network_shape(options, spec, hardware), checkpoint, whose)
     network = make_network(options, spec, hardware)
     network.load_state_dict(checkpoint.weights)
+    if is_unproven(hardware):
+        network.give_up_written_out()  # nothing is learnt, so there is little to gain and no trial
     return network
 
 

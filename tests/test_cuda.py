@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from dqn_cli import compose
-from dqn_cli.agent.gradient import WrittenOutGradient
+from dqn_cli.agent.captured import CapturedGradient
+from dqn_cli.agent.gradient import AutogradGradient, WrittenOutGradient
 from dqn_cli.agent.learner import Learner
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.compose import Training, make_environments, make_training
@@ -69,11 +69,14 @@ def test_first_losses_are_those_of_the_cpu():
 
 @pytest.mark.parametrize("graphs", ["false", "true"])
 def test_without_its_trial_nothing_is_written_out(monkeypatch, graphs):
-    monkeypatch.setattr(compose, "difference_of", lambda *_: "it differs")
+    monkeypatch.setattr("dqn_cli.agent.compared.difference", lambda *_: "it differs")
     training = _trained(_options("cartpole/double", f"cuda_graphs={graphs}"))
     assert [notice.partition(",")[0] for notice in training.notices] == ["written out"]
-    assert training.learner.most_at_once == 1
-    assert training.learner.updates > 0
+    learner = training.learner
+    gradient = learner._gradient._gradient if isinstance(learner._gradient, CapturedGradient) else learner._gradient
+    assert isinstance(gradient, AutogradGradient)
+    assert learner.online.written_out is learner.target.written_out is None
+    assert learner.updates > 0
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import torch
 from dqn_cli import evaluate as evaluate_module
 from dqn_cli.compose import environment_spec, make_network
 from dqn_cli.core.errors import RunError, UsageError
-from dqn_cli.evaluate import Evaluation, Evaluator, checkpoint_options, final_evaluation
+from dqn_cli.evaluate import Evaluation, Evaluator, checkpoint_options, final_evaluation, load_network
 from dqn_cli.evaluation.episodes import episode_seeds
 from dqn_cli.hardware import Hardware
 from dqn_cli.networks.qnetwork import QNetwork
@@ -180,3 +180,13 @@ def test_weights_that_do_not_fit_are_not_half_loaded():
     with pytest.raises(UsageError, match=r"this config describes: .* is \[16, 4\] in the file, \[17, 4\] in"):
         load_weights(network, checkpoint, "this config describes")
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_on_a_device_that_nothing_is_proven_on_no_network_is_written_out(monkeypatch):
+    """Training tries its network there; an evaluation takes the plain one, which says the same."""
+    checkpoint = read_checkpoint(cartpole_run())
+    expected = final_evaluation(checkpoint, 3, None, 0, "cpu").as_dict()
+    monkeypatch.setattr(evaluate_module, "is_unproven", lambda hardware: True)
+    network = load_network(checkpoint, checkpoint_options(checkpoint, "cpu"), CPU)
+    assert network.written_out is None
+    assert final_evaluation(checkpoint, 3, None, 0, "cpu").as_dict() == expected

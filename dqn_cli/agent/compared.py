@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dqn_cli.agent.gradient import Gradient
-from dqn_cli.core.captured import off
 from dqn_cli.core.devices import to_device
+from dqn_cli.core.rounding import deviation
 from dqn_cli.core.types import Batch, ObservationSpec
 from dqn_cli.networks.qnetwork import QNetwork
 
+GRADIENT_TOLERANCE = 2e-2
+"""Of a gradient's norm: five times what a unit at the kink of its ReLU was seen to change."""
 
-def difference_of(quick: Gradient, plain: Gradient, online: QNetwork, target: QNetwork, batch: Batch) -> str | None:
-    """Returns in what written-out gradients differ from the plain ones, or None; waits for the device.
 
-    The plain way uses torso and head of both networks, also in what it computes without gradients. A refusal by the
-    device counts as a difference. The networks are left as they were, without gradients.
+def tried(
+    quick: Gradient,
+    plain: Gradient,
+    online: QNetwork,
+    target: QNetwork,
+    batch: Batch,
+    tell: Callable[[str], None],
+) -> Gradient:
+    """Returns the written-out way to gradients, or the plain one if the two differ on a batch; waits for the device.
+
+    Then neither network is written out any more, in whatever it computes, and it is said. A refusal by the device
+    counts as a difference. The networks keep their parameters, and have no gradients.
 
     Args:
         quick: The written-out way.
@@ -27,7 +37,18 @@ def difference_of(quick: Gradient, plain: Gradient, online: QNetwork, target: QN
         online: The network that learns; it must not draw random numbers.
         target: Its slow copy.
         batch: ``[quick.most * B]``, as many batches as the quick way takes at once.
+        tell: Is told in what they differ.
     """
+    problem = _trial(quick, plain, online, target, batch)
+    if problem is None:
+        return quick
+    for network in (online, target):
+        network.give_up_written_out()
+    tell(f"written out, {problem}; all is computed by torso and head, gradients by autograd")
+    return plain
+
+
+def _trial(quick: Gradient, plain: Gradient, online: QNetwork, target: QNetwork, batch: Batch) -> str | None:
     with online.plainly(), target.plainly():
         expected = _measured(plain, online, [batch.part(number, quick.most) for number in range(quick.most)], 1)
     try:
@@ -38,8 +59,7 @@ def difference_of(quick: Gradient, plain: Gradient, online: QNetwork, target: QN
         return f"the device refuses: {str(failure).partition(chr(10))[0]}"
     finally:
         online.zero_grad()
-    names = [f"the gradient of {name}" for name, _ in online.named_parameters()] * quick.most
-    return difference(found, expected, ["the loss", "the priority", *names])
+    return difference(found, expected, [name for name, _ in online.named_parameters()] * quick.most)
 
 
 def _measured(gradient: Gradient, online: QNetwork, batches: Sequence[Batch], count: int) -> list[Tensor]:
@@ -55,15 +75,20 @@ def _measured(gradient: Gradient, online: QNetwork, batches: Sequence[Batch], co
 
 
 def difference(found: Sequence[Tensor], expected: Sequence[Tensor], names: Sequence[str]) -> str | None:
-    """Returns in what losses, priorities and then gradients differ from those expected, or None.
+    """Returns in what losses, priorities and then gradients, of the parameters ``names``, differ, or None.
 
-    A gradient that is small beside the others may be what is left of sums that cancel, and so all rounding: a hundredth
-    of the largest number of all gradients counts as the size of any.
+    Gradients are compared by their norm: where a unit stands at the kink of its ReLU rounding decides whether a sample
+    counts, which changes a row of a weight's gradient and no more. One that is small beside the others may be what is
+    left of sums that cancel, and so all rounding: a hundredth of the largest norm counts as the size of any.
     """
-    least = 0.01 * max((float(theirs.abs().max()) for theirs in expected[2:]), default=0.0)
-    for number, (name, ours, theirs) in enumerate(zip(names, found, expected, strict=True)):
-        if problem := off(ours, theirs, least if number >= 2 else 0.0):
+    for name, ours, theirs in zip(("the loss", "the priority"), found, expected, strict=False):
+        if problem := deviation(ours, theirs):
             return f"{name} {problem}"
+    least = 0.01 * max((float(theirs.norm()) for theirs in expected[2:]), default=0.0)
+    for name, ours, theirs in zip(names, found[2:], expected[2:], strict=True):
+        error, size = float((ours - theirs).norm()), max(float(theirs.norm()), least)
+        if not error <= GRADIENT_TOLERANCE * size + torch.finfo(torch.float32).tiny:
+            return f"the gradient of {name} is off by {error:.3g} where its norm is {size:.3g}"
     return None
 
 

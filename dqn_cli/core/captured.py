@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from dqn_cli.core.rounding import deviation
+
 Tensors = tuple[Tensor, ...]
 Recorder = Callable[[Callable[[], Tensors], Sequence[torch.Generator]], tuple[Tensors, Callable[[], None]]]
 """(function, generators that it draws from) -> (its outputs, what fills them anew by doing all of it once more)."""
 
 WARM_UPS = 3
 """Calls before a recording, in which libraries make their choices and take their memory."""
-
-TOLERANCE = 1e-3
-"""Of the largest number: kernels whose sums have another order differ by that much at most, and by far less mostly."""
 
 
 class Captured:
@@ -102,35 +101,13 @@ class Captured:
 
 
 def _difference(found: Tensors, expected: Tensors) -> str | None:
-    """Returns in what two ways to the same outputs differ, or None; whole numbers follow from others, up to ties."""
+    """Returns in what two ways to the same outputs differ, or None."""
     if len(found) != len(expected):
         return f"the recording has {len(found)} outputs for {len(expected)}"
     for number, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
-        if problem := off(ours, theirs):
+        if problem := deviation(ours, theirs):
             return f"output {number} of the recording {problem}"
     return None
-
-
-def off(ours: Tensor, theirs: Tensor, least_size: float = 0.0) -> str | None:
-    """Returns how a tensor differs from the one that was expected by more than rounding, or None.
-
-    Args:
-        ours: Found. Of whole numbers only the shape is looked at.
-        theirs: Expected; what is no finite number there must be none in ``ours``.
-        least_size: What rounding is measured by where the largest number of ``theirs`` is smaller.
-    """
-    if ours.shape != theirs.shape:
-        return f"has shape {tuple(ours.shape)} for {tuple(theirs.shape)}"
-    if not ours.is_floating_point() or not ours.numel():
-        return None
-    finite = theirs.isfinite()
-    if not torch.equal(ours.isfinite(), finite):
-        return "is finite where it should not be, or the other way round"
-    error = float((ours - theirs).where(finite, 0.0).abs().max())
-    size = max(float(theirs.where(finite, 0.0).abs().max()), least_size)
-    if error <= TOLERANCE * size + torch.finfo(torch.float32).tiny:
-        return None
-    return f"is off by {error:.3g} where the largest number is {size:.3g}"
 
 
 def cuda_graph(device: torch.device) -> Recorder:

@@ -16,7 +16,7 @@ from dqn_cli.agent.gradient import Gradient
 from dqn_cli.cli.options import presets_folder
 from dqn_cli.compose import Training, make_environments, make_training
 from dqn_cli.config import load_config
-from dqn_cli.core.captured import TOLERANCE
+from dqn_cli.core.rounding import TOLERANCE
 from dqn_cli.hardware import resolve_hardware
 from dqn_cli.plan import make_plan
 from dqn_cli.run import train

@@ -386,7 +386,7 @@ DEFECTS = (
     ),
     Defect(
         "a network that fails its trial on a GPU still used, written out",
-        "dqn_cli/compose.py",
+        "dqn_cli/agent/compared.py",
         "network.give_up_written_out()",
         "pass",
         "tests/agent/test_compared.py",
@@ -515,7 +515,7 @@ DEFECTS = (
         GRADIENT,
         "(batch.weight * losses).mean()",
         "losses.mean()",
-        "tests/agent/test_learner.py",
+        "tests/agent/test_gradient.py",
     ),
     Defect(
         "gradients of the update before kept",

@@ -186,6 +186,16 @@ def test_what_lives_is_the_longest_run_that_fits_the_budget(capacity, size, budg
         assert (twin.oldest, twin.written, twin.packed_bytes) == (frames.oldest, frames.written, frames.packed_bytes)
 
 
+def test_frames_that_fill_the_budget_to_the_byte_stay():
+    pictured = pictures(4, 700, 256, 0)
+    lengths = [len(lz4.block.compress(frame, store_size=False)) for frame in pictured]
+    frames = CompressedHostFrames(40, (700,), np.dtype(np.uint8), sum(lengths[:3]))
+    frames.append(pictured[:3])
+    assert frames.oldest == 1
+    frames.append(pictured[3:])
+    assert frames.oldest == 2
+
+
 @pytest.mark.parametrize("dtype", [np.bool_, np.uint8, np.int8, np.int16, np.int32, np.float32])
 def test_a_device_says_what_the_host_says(dtype):
     """Whatever is stored, in pieces that wrap: the same ids, the same bits."""

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dqn_cli.agent.learner import Learner
-from dqn_cli.compose import Training, make_environments, make_training, num_envs
+from dqn_cli.compose import Training, make_environments, make_training, num_envs, way_to_gradients
 from dqn_cli.core.errors import UsageError
 from dqn_cli.core.machine import describe_machine
 from dqn_cli.experiments.benchmark.products import products_of, seconds_alone, synchronize
@@ -78,7 +78,7 @@ def benchmark(options: RunOptions, seconds: float) -> BenchmarkReport:
         environment=environments.spec.name,
         num_envs=num_envs(run),
         hardware=hardware,
-        gradients=plan.gradients,
+        gradients=way_to_gradients(run, training.learner.online, hardware),
         notices=tuple(training.notices),
         steps_per_second=loop.steps_per_second,
         updates_per_second=loop.updates_per_second,
