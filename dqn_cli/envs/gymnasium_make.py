@@ -15,7 +15,7 @@ import gymnasium
 from gymnasium import error
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
-from dqn_cli.core.errors import UsageError, nearest, told
+from dqn_cli.core.errors import UsageError, nearest, one_line, told
 from dqn_cli.envs import minatar
 
 Environment = gymnasium.Env[Any, Any]
@@ -68,8 +68,9 @@ class EnvironmentFactory:
             raise UsageError(_missing_dependency(self.name, self.spec, failure)) from failure
         except (Exception, SystemExit) as failure:
             self._explain_unknown_kwargs(failure)
+            given = one_line(str(dict(self.kwargs)))
             raise UsageError(
-                f"environment '{self.name}' cannot be made with env.kwargs={dict(self.kwargs)}: {told(failure)}"
+                f"environment '{self.name}' cannot be made with env.kwargs={given}: {told(failure)}"
             ) from failure
 
     def _explain_unknown_kwargs(self, failure: BaseException) -> None:
@@ -156,7 +157,7 @@ def _wrap(env: Environment, name: str, kwargs: Mapping[str, Any]) -> Environment
         return wrapper(env, **kwargs)
     except (Exception, SystemExit) as failure:
         raise UsageError(
-            f"env.wrappers: '{name}' cannot be applied with kwargs={dict(kwargs)}: {told(failure)}"
+            f"env.wrappers: '{name}' cannot be applied with kwargs={one_line(str(dict(kwargs)))}: {told(failure)}"
         ) from failure
 
 

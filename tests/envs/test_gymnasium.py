@@ -96,6 +96,11 @@ class TestErrors:
         assert "map_name" in message
         assert "9x9" in message
 
+    def test_kwargs_that_are_long_are_not_told_whole(self):
+        message = usage_error("FrozenLake-v1", 1, {"map_name": "x" * 5_000})
+        assert "map_name" in message
+        assert len(message) < 1_000
+
     @pytest.mark.parametrize(
         ("name", "game"),
         [

@@ -112,7 +112,7 @@ RELIABILITY_DEFECTS = (
         LOOP,
         '"returns": list(self.returns), ',
         '"returns": [], ',
-        RESUMED,
+        "tests/training/test_loop.py",
     ),
     Defect(
         "last updates that who goes on does not make",
