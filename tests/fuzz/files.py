@@ -119,6 +119,13 @@ def files_of(run: Path) -> list[Path]:
     return [*sorted(generation.iterdir()), *sorted((run / "replay").iterdir())]
 
 
+def _content(manifest: bytes) -> str | None:
+    """Returns what a manifest says, in one form whatever its spaces are; None where it is no JSON."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.dumps(json.loads(manifest), sort_keys=True)
+    return None
+
+
 def bytes_case(run: Path, place: Path, rng: random.Random) -> str:
     """Mutates bytes; the generation must not be taken for whole."""
     copy = copy_of(run, place)
@@ -127,6 +134,8 @@ def bytes_case(run: Path, place: Path, rng: random.Random) -> str:
     after = mutated_bytes(before, rng)
     if after == before:
         return "equal"
+    if path.name == "manifest.json" and _content(after) == _content(before):
+        return "says the same"  # other spaces between its words
     path.write_bytes(after)
     try:
         found = newest_whole(copy, lambda _: None)
