@@ -104,7 +104,13 @@ def mutate_value(content: Any, rng: random.Random) -> None:
         if isinstance(inner, torch.Tensor) and rng.random() < 0.5:
             with contextlib.suppress(RuntimeError):  # it was mutated already, and is sparse
                 content[key] = rng.choice(
-                    [inner.flatten()[:0], inner.double(), -inner.float(), inner.flatten(), inner.to_sparse()]
+                    [
+                        inner.reshape(-1, *inner.shape[1:])[:0],
+                        inner.double(),
+                        -inner.float(),
+                        inner.flatten(),
+                        inner.to_sparse(),
+                    ]
                 )
         elif isinstance(content, dict) and rng.random() < 0.3:
             del content[key]
